@@ -1,0 +1,3 @@
+(define l (list 1 2 3))
+(set-cdr! (cddr l) l)
+(display l)

@@ -1,0 +1,6 @@
+(define (check x)
+  (if (> x 3)
+      (error "too large:\nnot" x '(at "most") 3)
+      x))
+(print (check 1))
+(print (check 4))

@@ -1,0 +1,4 @@
+(define form
+  '(list 1
+         (undefined-in-form)))
+(print (eval form))

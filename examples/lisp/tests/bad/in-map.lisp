@@ -1,0 +1,3 @@
+(define (f x) (+ x 1))
+
+(print (map f '(1 b)))

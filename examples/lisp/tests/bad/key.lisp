@@ -1,0 +1,1 @@
+(hash-ref (make-hash) "no such")

@@ -1,0 +1,1 @@
+(load "open-list.lisp")

@@ -1,0 +1,2 @@
+(print
+  (map car 5))

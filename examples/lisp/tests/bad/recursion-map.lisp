@@ -1,0 +1,2 @@
+(define (f x) (map f (list x)))
+(f 1)

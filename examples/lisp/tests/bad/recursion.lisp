@@ -1,0 +1,3 @@
+(define (f n)
+  (+ 1 (f (+ n 1))))
+(print (f 0))

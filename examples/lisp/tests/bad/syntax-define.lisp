@@ -1,0 +1,4 @@
+(define (f)
+  (if #t
+      (define x 1))
+  x)

@@ -1,0 +1,3 @@
+(define (second list)
+  (car (cdr list)))
+(print (second '(1)))

@@ -1,0 +1,2 @@
+
+(set! nowhere 1)

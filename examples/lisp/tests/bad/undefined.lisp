@@ -1,0 +1,5 @@
+(define (f x)
+  (list x
+        (y x)))
+(print "before")
+(f 1)

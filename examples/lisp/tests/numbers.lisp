@@ -1,0 +1,11 @@
+;;; Arithmetic and comparison, up to the limits of 31 bits.
+(print (+) (+ 1) (+ 1 2 3) (- 5) (- 10 1 2) (*) (* 2 3 4) (/ 12 3 2))
+(print (quotient 17 5) (quotient -17 5) (remainder -17 5) (modulo -17 5) (modulo 17 -5))
+(print (abs -3) (min 3 1 2) (max 3 1 2))
+(print (= 1 1 1) (< 1 2 3) (< 1 3 2) (>= 3 3 2) (> 1 2) (<= 1 1))
+(print (zero? 0) (positive? 0) (negative? -1) (even? -2) (odd? -3))
+(print 1073741823 -1073741824 (+ 1073741822 1) (- -1073741823 1) (* 32768 -32768))
+(print (- 1073741823) (quotient -1073741824 2) (abs -1073741823))
+(print +5 -0 007)
+(print (number? 1) (number? 'a) (integer? 3))
+(print (let ((r (random 10))) (and (>= r 0) (< r 10))))

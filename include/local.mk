@@ -1,0 +1,14 @@
+# The installed headers, in a folder of their own so that they never meet another
+# mimalloc.h; mirt.pc names it.
+
+mirtincludedir = $(includedir)/mirt
+mirtinclude_HEADERS = \
+	include/mimalloc.h \
+	include/mimalloc-new-delete.h \
+	include/mimalloc-override.h \
+	include/mirt.h
+
+mirtlayerdir = $(mirtincludedir)/mirt
+mirtlayer_HEADERS = \
+	include/mirt/cage.h \
+	include/mirt/ref.h

@@ -1,0 +1,96 @@
+/* purge.c - giving the memory of free slices back to the system.
+ *
+ * Slices that become free wait in `purge` until the arena's purge is due; then whichever
+ * thread passes by claims them like any allocation would, purges runs of them, and gives
+ * them back. So a purge never meets a slice that is in use, and needs no lock.
+ */
+#include "arena/arena.h"
+#include "base/bitmap.h"
+#include "base/option.h"
+#include "base/stats.h"
+#include "os/os.h"
+
+/* The earliest purge_at of all arenas, or earlier; 0 when nothing waits. */
+static atomic_word purge_due;
+
+static void purge_slices(struct arena *arena, size_t start, size_t count) {
+  char *p = arena_slice_address(arena, start);
+  const size_t size = count << SLICE_SHIFT;
+  const bool discard = option_get(mi_option_purge_decommits) != 0;
+  if (!os_purge(p, size, discard)) return;
+  atomic_fetch_add_full(&stats.purged, size);
+  if (discard && arena->purge_zeroes) bitmap_clear_run(arena->dirty, start, count);
+}
+
+static void arena_set_purge_time(struct arena *arena) {
+  const long delay = option_get(mi_option_purge_delay);
+  const long times = option_get(mi_option_arena_purge_mult);
+  if (delay < 0 || atomic_load_relaxed(&arena->purge_at) != 0) return;
+  const uint64_t due =
+      os_clock_milliseconds() + (uint64_t)(delay * (times > 0 ? times : 1));
+  atomic_compare_and_swap_full(&arena->purge_at, 0, due);
+  atomic_compare_and_swap_full(&purge_due, 0, due);
+}
+
+void arena_schedule_purge(struct arena *arena, size_t start, size_t count) {
+  const long delay = option_get(mi_option_purge_delay);
+  if (delay < 0) return;
+  if (delay == 0) {
+    purge_slices(arena, start, count);
+    return;
+  }
+  bitmap_set_run(arena->purge, start, count);
+  arena_set_purge_time(arena);
+}
+
+/* Purge the slices of one word of the bitmap that are free and wait for it. Returns whether
+ * some go on waiting: their owner has not let go of them yet. */
+static bool purge_word(struct arena *arena, size_t word) {
+  const uint64_t waiting = atomic_load_relaxed(&arena->purge[word]);
+  if (waiting == 0) return false;
+  const uint64_t ours = waiting & ~atomic_fetch_or_full(&arena->used[word], waiting);
+  if (ours == 0) return true;
+  /* One that was taken and given back in between waits for the next purge. */
+  uint64_t left = ours & atomic_fetch_and_full(&arena->purge[word], ~ours);
+  while (left != 0) {
+    const size_t offset = bits_lowest(left);
+    const uint64_t rest = ~(left >> offset);
+    const size_t count = rest == 0 ? WORD_BITS : bits_lowest(rest);
+    purge_slices(arena, word * WORD_BITS + offset, count);
+    left &= ~(bits_below(count) << offset);
+  }
+  atomic_fetch_and_full(&arena->used[word], ~ours);
+  arena_search_from(arena, word * WORD_BITS + bits_lowest(ours));
+  return ours != waiting;
+}
+
+static void purge_arena(struct arena *arena, bool force) {
+  const uintptr_t due = atomic_load_relaxed(&arena->purge_at);
+  if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
+  /* From here on newly freed slices set a new time; they may still be purged by us. */
+  if (due != 0 && !atomic_compare_and_swap_full(&arena->purge_at, due, 0) && !force)
+    return;
+  bool waiting = false;
+  arena_hold_begin(arena);
+  for (size_t word = 0; word < bitmap_words(arena->slice_count); word++) {
+    waiting |= purge_word(arena, word);
+  }
+  arena_hold_end(arena);
+  /* They saw that a time was set, and may not set one any more. */
+  if (waiting) arena_set_purge_time(arena);
+}
+
+void arenas_purge(bool force) {
+  const uintptr_t due = atomic_load_relaxed(&purge_due);
+  if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
+  if (due != 0 && !atomic_compare_and_swap_full(&purge_due, due, 0) && !force) return;
+  uintptr_t next = 0;
+  struct arena_walk walk = arena_walk_begin();
+  for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
+    purge_arena(arena, force);
+    const uintptr_t later = atomic_load_relaxed(&arena->purge_at);
+    if (later != 0 && (next == 0 || later < next)) next = later;
+  }
+  arena_walk_end(&walk);
+  if (next != 0) atomic_compare_and_swap_full(&purge_due, 0, next);
+}

@@ -1,0 +1,51 @@
+/* zone.h - memory for mirt's own records: owners, heaps, cells, chunks of page pointers.
+ *
+ * Invariant: a record given back is reused only for the same kind of record and is never
+ * unmapped while its zone lives, so a thread that holds a stale pointer to one reads a
+ * record of that kind, and nothing else. No locks: free records lie on lock-free stacks.
+ *
+ * Each arena has a zone in its metadata, for the heaps that are bound to it. Everything
+ * else is in the process's own zone, which begins in static storage and grows by mappings
+ * with guard pages around them.
+ */
+#ifndef MIRT_ARENA_ZONE_H
+#define MIRT_ARENA_ZONE_H
+
+#include "base/record_stack.h"
+
+enum record_kind {
+  RECORD_OWNER,
+  RECORD_HEAP,
+  RECORD_CELL,
+  RECORD_CHUNK,
+  RECORD_MAPPING,
+  RECORD_SUBPROCESS,
+  RECORD_CAGE,
+  RECORD_KINDS
+};
+
+/* A run of memory from which records are cut; it lies at the start of that memory. */
+struct zone_extent {
+  atomic_word used; /* bytes cut so far, this header included */
+  size_t size;      /* bytes in all */
+};
+
+struct zone {
+  struct record_stack free[RECORD_KINDS];
+  atomic_word extent; /* the struct zone_extent we cut from now */
+  bool can_grow;      /* by mapping another extent */
+};
+
+extern struct zone process_zone;
+
+/* Prepare a zone over memory. */
+void zone_initialize(struct zone *zone, void *memory, size_t size);
+
+/* Take a record of size bytes; size is the same for every record of a kind. Its first
+ * member is a struct free_record that belongs to the zone; all else is zero. Returns NULL when the zone is exhausted. */
+void *zone_take(struct zone *zone, enum record_kind kind, size_t size);
+
+/* Give a record back. */
+void zone_give(struct zone *zone, enum record_kind kind, void *record);
+
+#endif

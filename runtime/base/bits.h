@@ -1,0 +1,69 @@
+/* bits.h - words, alignment and internal assertions: pure functions, no state. */
+#ifndef MIRT_BASE_BITS_H
+#define MIRT_BASE_BITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* A function off the fast path: kept out of line so that it costs its caller nothing. */
+#define cold_function __attribute__((noinline, cold))
+
+#ifdef MIRT_DEBUG
+#include <assert.h>
+#define mirt_assert(x) assert(x)
+#else
+#define mirt_assert(x) ((void)0)
+#endif
+
+#define KiB ((size_t)1024)
+#define MiB (1024 * KiB)
+#define GiB (1024 * MiB)
+
+#define WORD_BITS ((size_t)64)
+#define WORD_ONES (~(uint64_t)0)
+
+__extension__ typedef unsigned __int128 uint128;
+
+/* Index of the lowest set bit; word must not be 0. */
+static inline unsigned bits_lowest(uint64_t word) {
+  return (unsigned)__builtin_ctzll(word);
+}
+
+/* Index of the highest set bit; word must not be 0. */
+static inline unsigned bits_highest(uint64_t word) {
+  return 63u - (unsigned)__builtin_clzll(word);
+}
+
+/* A word with the lowest count bits set, count 0 to 64. */
+static inline uint64_t bits_below(size_t count) {
+  return count >= WORD_BITS ? WORD_ONES : ((uint64_t)1 << count) - 1;
+}
+
+static inline bool is_power_of_two(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
+
+static inline uintptr_t align_up(uintptr_t n, size_t alignment) {
+  return (n + alignment - 1) & ~(uintptr_t)(alignment - 1);
+}
+
+static inline uintptr_t align_down(uintptr_t n, size_t alignment) {
+  return n & ~(uintptr_t)(alignment - 1);
+}
+
+static inline size_t divide_up(size_t n, size_t divisor) {
+  return (n + divisor - 1) / divisor;
+}
+
+static inline size_t clamp(size_t n, size_t least, size_t most) {
+  return n < least ? least : n > most ? most : n;
+}
+
+/* count * size, or false on overflow. */
+static inline bool multiply_checked(size_t count, size_t size, size_t *product) {
+  return !__builtin_mul_overflow(count, size, product);
+}
+
+#endif

@@ -1,0 +1,139 @@
+/* cell.h - an allocation point: blocks of one size for one heap.
+ *
+ * Invariant: a block of the cell is free exactly when its bit is set in its page's plane,
+ * or in `word` if its group is the one taken, or when it is on the stash. Each page of the
+ * cell is in one of four conditions: it is `page`; or its bit is set in its chunk's
+ * `available`; or it is `resting`; or it is FULL, and then nothing in the cell links to it
+ * but its slot, so that another thread can take it away.
+ *
+ * A page without a free block rests first: it stays open, so that frees into it stay
+ * cheap, and when the cell has no available page it looks at the resting ones again. Only
+ * when too many rest does the oldest become FULL.
+ *
+ * The stash holds blocks freed into FULL pages: the next allocations take them, and the
+ * page need not be opened for them.
+ */
+#ifndef MIRT_HEAP_CELL_H
+#define MIRT_HEAP_CELL_H
+
+#include <mimalloc.h>
+
+#include "arena/descriptor.h"
+#include "arena/zone.h"
+
+#define STASH_MAX 16
+#define STASH_BYTES (16 * KiB) /* fewer than STASH_MAX blocks where they are large */
+#define RESTING_MAX 8
+#define RESTING_SLICES 16 /* fewer than RESTING_MAX pages where they are large */
+
+#define CHUNK_PAGES 58
+#define CHUNK_IN_USE ((uintptr_t)1 << 63)
+
+/* Pointers to some of a cell's pages. The owner sets a bit of `used` and whoever takes the
+ * page away clears it; when the last bit goes, the chunk goes back to its zone. The owner
+ * holds CHUNK_IN_USE for as long as the cell lives. */
+struct page_chunk {
+  struct free_record link;
+  atomic_word used;
+  uint64_t available; /* the owner's: pages that may have a free block, but not FULL */
+  struct page_chunk *next;
+  struct zone *zone;
+  size_t number; /* position in the cell's list */
+  struct page *pages[CHUNK_PAGES];
+};
+
+_Static_assert(sizeof(struct page_chunk) == 512, "a chunk is eight lines");
+
+struct cell {
+  struct free_record link;
+  uint64_t word;     /* free blocks of the taken group */
+  uintptr_t group;   /* address of the group's first block */
+  size_t block_size; /* bytes */
+  struct page *page; /* the page the group is from, or NULL */
+  mi_heap_t *heap;
+  bool word_is_zero;   /* the blocks of `word` are known to be zero */
+  uint8_t fresh_batch; /* fresh blocks taken at a time */
+  uint8_t stash_limit;
+  uint8_t stash_count;
+  uint8_t resting_limit;
+  uint8_t resting_count;
+  uint32_t block_count; /* of a page */
+  uint32_t slice_count; /* of a page */
+
+  struct page_chunk *chunks;    /* all */
+  struct page_chunk *vacant;    /* a hint: no free slot in a chunk before it */
+  struct page_chunk *available; /* a hint: no available page in a chunk before it */
+  struct page_chunk *hand; /* where the search for freed blocks in FULL pages stands */
+  struct page_chunk *last;
+  struct page *resting[RESTING_MAX]; /* the one that rests longest first */
+  void *stash[STASH_MAX];
+};
+
+/* A cell without blocks, whose word is always 0. */
+extern struct cell cell_empty;
+
+struct cell *cell_create(mi_heap_t *heap, size_t block_size);
+
+/* Take the lowest block of the word; the word must not be 0. */
+static inline void *cell_take(struct cell *cell) {
+  const uint64_t word = cell->word;
+  cell->word = word & (word - 1);
+  return (void *)(cell->group + bits_lowest(word) * cell->block_size);
+}
+
+/* Take the block freed last into a FULL page, or NULL if there is none. */
+void *cell_take_stashed(struct cell *cell);
+
+/* Take a block when the word is 0. Returns NULL when there is no memory. */
+void *cell_refill(struct cell *cell, bool *is_zero);
+
+/* Put the rest of the taken group back into its page. */
+void cell_return_word(struct cell *cell);
+
+/* Is the block on the stash? */
+bool cell_stash_contains(const struct cell *cell, const void *block);
+
+/* Put the stash back into its pages. */
+void cell_flush_stash(struct cell *cell);
+
+/* Give a page a slot in the cell; returns false without memory. Take the slot back. */
+bool cell_add_page(struct cell *cell, struct page *page);
+void cell_remove_page(struct cell *cell, struct page *page);
+void chunk_clear_slot(struct page_chunk *chunk, uint32_t slot);
+
+/* The page may have free blocks: let the cell find it. */
+void cell_set_available(struct cell *cell, struct page *page);
+
+/* Make a FULL page of the cell an available one, with its blocks on the stash back in its
+ * plane. Returns false when another thread has taken it away. */
+bool cell_reopen_page(struct cell *cell, struct page *page);
+
+/* Make an available page in this place FULL again, if it still is there and no block of it
+ * is free. */
+void cell_close_again(struct cell *cell, struct page *page, struct page_chunk *chunk,
+                      uint32_t slot);
+
+/* A block of a FULL page is freed by the owner: keep it in the stash or open the page. */
+void cell_free_into_full(struct cell *cell, struct page *page, size_t index, void *block);
+
+/* Retire the empty pages of a cell after collecting what other threads freed; with force
+ * the current one too. */
+void cell_collect(struct cell *cell, bool force);
+
+/* An owned page that is not the current one: give it back if all its blocks are free. */
+void cell_retire_if_free(struct cell *cell, struct page *page);
+
+/* Call f for each page of the cell, with the page's place, until it returns false. Pages
+ * may be retired by f, and FULL pages may be taken away by other threads meanwhile: f looks
+ * at the state first. */
+typedef bool cell_page_function(struct cell *cell, struct page *page,
+                                struct page_chunk *chunk, uint32_t slot, void *argument);
+bool cell_for_each_page(struct cell *cell, cell_page_function *f, void *argument);
+
+/* Bytes in the slices of the cell's pages. */
+size_t cell_page_bytes(struct cell *cell);
+
+/* Return the records of a cell that has no pages left. */
+void cell_delete(struct cell *cell);
+
+#endif

@@ -1,0 +1,217 @@
+#include "heap/heap.h"
+
+#include "base/bitmap.h"
+#include "base/option.h"
+#include "base/stats.h"
+#include "heap/page.h"
+
+/* Abandoned pages that one search looks at before it gives up. */
+#define ADOPT_LOOKS 64
+
+#define EMPTY &cell_empty
+#define EMPTY_8 EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY
+#define EMPTY_64 EMPTY_8, EMPTY_8, EMPTY_8, EMPTY_8, EMPTY_8, EMPTY_8, EMPTY_8, EMPTY_8
+_Static_assert(FAST_COUNT == 65, "the empty heap's table is written out below");
+
+mi_heap_t heap_empty = {.fast = {EMPTY_64, EMPTY}};
+
+mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
+                       struct arena *arena) {
+  struct zone *zone = arena != NULL ? &arena->zone : &process_zone;
+  mi_heap_t *heap = zone_take(zone, RECORD_HEAP, sizeof(mi_heap_t));
+  if (heap == NULL) return NULL;
+  for (size_t i = 0; i < FAST_COUNT; i++) heap->fast[i] = &cell_empty;
+  heap->owner = owner;
+  heap->tag = (uint16_t)tag;
+  heap->allow_destroy = allow_destroy;
+  heap->arena = arena;
+  heap->guarded.rate = mi_option_get_size(mi_option_guarded_sample_rate);
+  const size_t seed = mi_option_get_size(mi_option_guarded_sample_seed);
+  if (heap->guarded.rate != 0) heap->guarded.count = seed % heap->guarded.rate;
+  heap->guarded.least = mi_option_get_size(mi_option_guarded_min);
+  heap->guarded.most = mi_option_get_size(mi_option_guarded_max);
+  if (arena != NULL) atomic_fetch_add_full(&arena->heap_count, 1);
+  heap->next = owner->heaps;
+  if (owner->heaps != NULL) owner->heaps->previous = heap;
+  owner->heaps = heap;
+  stats_add(&stats.heaps, 1);
+  return heap;
+}
+
+/* Take the heap out of its owner's list and return its record. */
+static void heap_delete_record(mi_heap_t *heap) {
+  struct zone *zone = heap_zone(heap);
+  struct arena *arena = heap->arena;
+  if (heap->previous != NULL) {
+    heap->previous->next = heap->next;
+  } else {
+    heap->owner->heaps = heap->next;
+  }
+  if (heap->next != NULL) heap->next->previous = heap->previous;
+  stats_subtract(&stats.heaps, 1);
+  zone_give(zone, RECORD_HEAP, heap);
+  if (arena != NULL) atomic_fetch_sub_full(&arena->heap_count, 1);
+}
+
+mi_heap_t *heap_ready(mi_heap_t *heap) {
+  if (likely(heap != &heap_empty)) return heap;
+  return owner_begin() ? current.heap : NULL;
+}
+
+/* The fast table's entries for the sizes that a class serves. */
+static void heap_set_fast(mi_heap_t *heap, size_t class_index, struct cell *cell) {
+  if (heap->guarded.rate != 0) return; /* every allocation takes the slow path */
+  const size_t last = class_block_size(class_index) / BLOCK_MIN;
+  const size_t first =
+      class_index == 0 ? 0 : class_block_size(class_index - 1) / BLOCK_MIN + 1;
+  for (size_t i = first; i <= last && i < FAST_COUNT; i++) heap->fast[i] = cell;
+}
+
+void heap_open_fast_paths(mi_heap_t *heap) {
+  for (size_t i = 0; i < CLASS_COUNT; i++) {
+    if (heap->cells[i] != NULL) heap_set_fast(heap, i, heap->cells[i]);
+  }
+}
+
+struct cell *heap_cell(mi_heap_t *heap, size_t class_index) {
+  struct cell *cell = heap->cells[class_index];
+  if (likely(cell != NULL)) return cell;
+  const bool is_large = class_index == CLASS_LARGE;
+  cell = cell_create(heap, is_large ? 0 : class_block_size(class_index));
+  if (cell == NULL) return NULL;
+  heap->cells[class_index] = cell;
+  if (!is_large) heap_set_fast(heap, class_index, cell);
+  return cell;
+}
+
+/* ---- pages for cells ---- */
+
+struct page *heap_fresh_page(struct cell *cell) {
+  mi_heap_t *heap = cell->heap;
+  bool is_zero = false;
+  struct page *page =
+      heap->arena != NULL
+          ? arena_claim_slices(heap->arena, cell->slice_count, SLICE_SIZE, &is_zero)
+          : arenas_claim_slices(cell->slice_count, SLICE_SIZE, true, &is_zero);
+  if (page == NULL) return NULL;
+  page_initialize(page, cell, cell->block_size, cell->block_count, cell->slice_count,
+                  is_zero);
+  if (!cell_add_page(cell, page)) {
+    arena_release_slices(page, cell->slice_count);
+    return NULL;
+  }
+  page_publish(page, heap->owner->number);
+  return page;
+}
+
+/* Make an abandoned page ours if it fits the cell. What is read of it under a state is true
+ * if the state is still there when we swap it. */
+static bool adopt_page(struct cell *cell, struct page *page) {
+  const struct owner *owner = cell->heap->owner;
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  if (page_state_owner(state) != PAGE_ABANDONED || atomic_flag_get(&page->is_large) ||
+      atomic_load_relaxed(&page->kind) != page_kind(cell->heap->tag, cell->block_size) ||
+      atomic_load_relaxed(&page->subprocess) != (uintptr_t)owner->subprocess) {
+    return false;
+  }
+  if (!page_turn_over(page, state, owner->number)) return false;
+  page_collect(page);
+  if (!page_is_exhausted(page) && cell_add_page(cell, page)) return true;
+  page_abandon(page, owner->number, NULL, 0);
+  return false;
+}
+
+static struct page *adopt_from(struct cell *cell, struct arena *arena, unsigned *looks) {
+  if (atomic_load_relaxed(&arena->abandoned_count) == 0) return NULL;
+  const size_t limit = arena->slice_count;
+  size_t i = atomic_load_relaxed(&arena->adopt_hand);
+  bool wrapped = false;
+  while (*looks > 0) {
+    i = bitmap_find(arena->abandoned, i, limit, true);
+    if (i == limit) {
+      if (wrapped) break;
+      wrapped = true;
+      i = 0;
+      continue;
+    }
+    (*looks)--;
+    /* The next search goes on behind this page, so that pages which fit nobody are not in
+     * the way of others. */
+    struct page *page = &arena->pages[i++];
+    atomic_store_relaxed(&arena->adopt_hand, i);
+    if (adopt_page(cell, page)) return page;
+  }
+  return NULL;
+}
+
+struct page *heap_adopt_page(struct cell *cell) {
+  const mi_heap_t *heap = cell->heap;
+  if (heap->allow_destroy || heap->owner->in_thread_pool) return NULL;
+  if (atomic_load_relaxed(&stats.abandoned.current) == 0) return NULL;
+  unsigned looks = ADOPT_LOOKS;
+  struct page *page = NULL;
+  if (heap->arena != NULL) {
+    page = adopt_from(cell, heap->arena, &looks);
+  } else {
+    struct arena_walk walk = arena_walk_begin();
+    for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
+      if (!arena->exclusive) page = adopt_from(cell, arena, &looks);
+    }
+    arena_walk_end(&walk);
+  }
+  if (page != NULL) atomic_fetch_add_full(&stats.adopted, 1);
+  return page;
+}
+
+/* ---- the end of a heap ---- */
+
+static bool abandon_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
+                         uint32_t slot, void *argument) {
+  (void)argument;
+  const uint32_t owner = cell->heap->owner->number;
+  if (page_state_owner(atomic_load_acquire(&page->state)) == owner) {
+    page_collect(page);
+    if (page_is_free(page)) {
+      cell_remove_page(cell, page);
+      page_release(page);
+      return true;
+    }
+  }
+  page_abandon(page, owner, chunk, slot);
+  return true;
+}
+
+static bool free_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
+                      uint32_t slot, void *argument) {
+  (void)chunk, (void)slot, (void)argument;
+  const uint32_t owner = cell->heap->owner->number;
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  if ((page_state_owner(state) & ~PAGE_FULL) == owner &&
+      page_turn_over(page, state, PAGE_CLAIMED)) {
+    page_release(page);
+  }
+  return true;
+}
+
+static void heap_end(mi_heap_t *heap, cell_page_function *end_page) {
+  for (size_t i = 0; i < CELL_COUNT; i++) {
+    struct cell *cell = heap->cells[i];
+    if (cell == NULL) continue;
+    cell_for_each_page(cell, end_page, NULL);
+    cell_delete(cell);
+  }
+  heap_delete_record(heap);
+}
+
+void heap_abandon(mi_heap_t *heap) {
+  for (size_t i = 0; i < CELL_COUNT; i++) {
+    struct cell *cell = heap->cells[i];
+    if (cell == NULL) continue;
+    cell_flush_stash(cell);
+    cell_return_word(cell);
+    cell->page = NULL;
+  }
+  heap_end(heap, abandon_page);
+}
+
+void heap_free_all(mi_heap_t *heap) { heap_end(heap, free_page); }

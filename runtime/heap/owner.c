@@ -1,0 +1,161 @@
+#include "heap/owner.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "arena/arena.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "base/stats.h"
+#include "heap/heap.h"
+#include "os/os.h"
+
+_Thread_local struct current current = {&heap_empty, NULL, PAGE_NO_OWNER};
+
+static struct record_stack free_owners;
+static atomic_word next_owner_number = PAGE_FIRST_OWNER;
+static atomic_word process_begun;
+atomic_word process_started_at;
+static pthread_key_t thread_end_key;
+static atomic_word thread_end_key_made;
+
+/* Two words, set before other threads run. */
+static atomic_word deferred_free_function, deferred_free_argument;
+
+/* ---- threads ---- */
+
+static struct owner *owner_take(void) {
+  struct owner *owner = record_stack_pop(&free_owners);
+  if (owner != NULL) return owner;
+  owner = zone_take(&process_zone, RECORD_OWNER, sizeof(struct owner));
+  if (owner != NULL)
+    owner->number = (uint32_t)atomic_fetch_add_full(&next_owner_number, 2);
+  return owner;
+}
+
+bool owner_begin(void) {
+  if (current.owner != NULL) return true;
+  process_begin();
+  struct owner *owner = owner_take();
+  if (owner == NULL) return false;
+  owner->heaps = NULL;
+  owner->subprocess = NULL;
+  owner->heartbeat = 0;
+  owner->calling_deferred_free = false;
+  owner->in_thread_pool = false;
+  owner->backing = heap_create(owner, 0, false, NULL);
+  if (owner->backing == NULL) {
+    record_stack_push(&free_owners, owner);
+    return false;
+  }
+  current.owner = owner;
+  current.heap = owner->backing;
+  current.owner_number = owner->number;
+  stats_add(&stats.owners, 1);
+  /* Last: it may allocate, and finds an owner then. */
+  if (atomic_load_acquire(&thread_end_key_made) != 0) {
+    pthread_setspecific(thread_end_key, owner);
+  }
+  return true;
+}
+
+void owner_end(void) {
+  struct owner *owner = current.owner;
+  if (owner == NULL) return;
+  current = (struct current){&heap_empty, NULL, PAGE_NO_OWNER};
+  while (owner->heaps != NULL) heap_abandon(owner->heaps);
+  stats_subtract(&stats.owners, 1);
+  record_stack_push(&free_owners, owner);
+}
+
+/* A destructor that runs after this one may allocate again: that makes a new owner and
+ * sets the key again, and the system comes back to us. */
+static void thread_end(void *owner) {
+  (void)owner;
+  owner_end();
+}
+
+/* ---- the process ---- */
+
+static void process_end(void) {
+  if (option_get(mi_option_show_stats) != 0) mi_stats_print(NULL);
+  if (option_get(mi_option_destroy_on_exit) != 0 && current.owner != NULL) {
+    struct owner *owner = current.owner;
+    current = (struct current){&heap_empty, NULL, PAGE_NO_OWNER};
+    while (owner->heaps != NULL) heap_free_all(owner->heaps);
+  }
+}
+
+static void process_reserve(void) {
+  const long huge_pages = option_get(mi_option_reserve_huge_os_pages);
+  if (huge_pages > 0) {
+    const long node = option_get(mi_option_reserve_huge_os_pages_at);
+    const size_t milliseconds = (size_t)huge_pages * 500;
+    if (node >= 0) {
+      mi_reserve_huge_os_pages_at((size_t)huge_pages, (int)node, milliseconds);
+    } else {
+      mi_reserve_huge_os_pages_interleave((size_t)huge_pages, 0, milliseconds);
+    }
+  }
+  const size_t bytes = mi_option_get_size(mi_option_reserve_os_memory);
+  if (bytes > 0) mi_reserve_os_memory(bytes, true, true);
+}
+
+void process_begin(void) {
+  enum { NOT_BEGUN, BEGINNING, BEGUN };
+  if (atomic_load_acquire(&process_begun) == BEGUN) return;
+  if (!atomic_compare_and_swap_full(&process_begun, NOT_BEGUN, BEGINNING)) {
+    /* Another thread is at it: its key must be there before we have an owner. */
+    while (atomic_load_acquire(&process_begun) != BEGUN) sched_yield();
+    return;
+  }
+  atomic_store_relaxed(&process_started_at, os_clock_milliseconds());
+  option_read_environment();
+  if (pthread_key_create(&thread_end_key, thread_end) == 0) {
+    atomic_store_release(&thread_end_key_made, 1);
+  }
+  atomic_store_release(&process_begun, BEGUN);
+  process_reserve();
+}
+
+/* When the library is loaded. An allocation may have come before; registering may
+ * allocate, so that is left to here. */
+__attribute__((constructor)) static void process_loaded(void) {
+  const int saved_errno = errno;
+  process_begin();
+  owner_begin();
+  pthread_atfork(NULL, NULL, arenas_after_fork);
+  atexit(process_end);
+  errno = saved_errno;
+}
+
+void mi_process_init(void) { process_begin(); }
+
+void mi_thread_init(void) { owner_begin(); }
+
+void mi_thread_done(void) { owner_end(); }
+
+void mi_thread_set_in_threadpool(void) {
+  if (owner_begin()) current.owner->in_thread_pool = true;
+}
+
+/* ---- deferred free ---- */
+
+void mi_register_deferred_free(mi_deferred_free_fun *fun, void *arg) {
+  atomic_store_release(&deferred_free_argument, (uintptr_t)arg);
+  atomic_store_release(&deferred_free_function, (uintptr_t)fun);
+}
+
+void owner_call_deferred_free(bool force) {
+  struct owner *owner = current.owner;
+  if (owner == NULL) return;
+  mi_deferred_free_fun *fun =
+      (mi_deferred_free_fun *)atomic_load_acquire(&deferred_free_function);
+  if (fun == NULL || owner->calling_deferred_free) return;
+  owner->calling_deferred_free = true;
+  owner->heartbeat++;
+  fun(force, owner->heartbeat, (void *)atomic_load_acquire(&deferred_free_argument));
+  owner->calling_deferred_free = false;
+}

@@ -1,0 +1,52 @@
+/* owner.h - what owns pages: one owner per thread that allocates.
+ *
+ * Invariant: an owner's heaps, cells and the free planes of its pages are touched by one
+ * thread at a time, the one whose `current` names it. Other threads know an owner only by
+ * its number, in the state of its pages. A record, with its number, is reused only after
+ * all its pages have been abandoned.
+ */
+#ifndef MIRT_HEAP_OWNER_H
+#define MIRT_HEAP_OWNER_H
+
+#include <mimalloc.h>
+
+#include "base/atomic.h"
+#include "base/record_stack.h"
+
+struct owner {
+  struct free_record link;
+  uint32_t number;    /* even, from PAGE_FIRST_OWNER; the record's for ever */
+  mi_heap_t *backing; /* the heap that mi_malloc uses unless told otherwise */
+  mi_heap_t *heaps;   /* all its heaps, the backing heap last */
+  void *subprocess;   /* pages are adopted within one sub-process only */
+  unsigned long long heartbeat;
+  bool calling_deferred_free; /* the callback runs: not again from inside it */
+  bool in_thread_pool;        /* does not adopt */
+};
+
+/* The calling thread's: an empty heap and a number that no page has until it first allocates, so that the
+ * fast paths need no test for that. */
+struct current {
+  mi_heap_t *heap;
+  struct owner *owner;
+  uint32_t owner_number;
+};
+
+extern _Thread_local struct current current;
+
+/* Make an owner for the calling thread if it has none. Returns false without memory. */
+bool owner_begin(void);
+
+/* The calling thread ends: abandon what lives, free what does not. */
+void owner_end(void);
+
+/* Once per process, before the first owner; repeated calls do nothing. */
+void process_begin(void);
+
+/* Clock milliseconds when the process began. */
+extern atomic_word process_started_at;
+
+/* Call the registered deferred-free function, if there is one. */
+void owner_call_deferred_free(bool force);
+
+#endif

@@ -1,0 +1,235 @@
+#include "heap/page.h"
+
+#include <errno.h>
+
+#include "arena/page_map.h"
+#include "base/bitmap.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "heap/large.h"
+#include "os/os.h"
+
+/* ---- making a page ---- */
+
+void page_initialize(struct page *page, struct cell *cell, size_t block_size,
+                     size_t block_count, size_t slice_count, bool is_zero) {
+  const size_t bytes = slice_count << SLICE_SHIFT;
+  const bool has_tail = block_count * block_size < bytes;
+  /* One bit beyond the last block stands for the tail: always set, so that a pointer into
+   * it never looks like a live block. */
+  const size_t group_count = bitmap_words(block_count + (has_tail ? 1 : 0));
+  page->start = page->arena->base + (page_slice_index(page) << SLICE_SHIFT);
+  page->reciprocal = (uint64_t)((((uint128)1 << 64) + block_size - 1) / block_size);
+  page->taken = NULL;
+  page->block_size = block_size;
+  page->cell = cell;
+  atomic_store_relaxed(&page->group_count, group_count);
+  atomic_store_relaxed(&page->has_xfree, 0);
+  atomic_store_relaxed(&page->kind, page_kind(cell->heap->tag, block_size));
+  page->slice_count = (uint32_t)slice_count;
+  page->block_count = (uint32_t)block_count;
+  page->fresh_block = 0;
+  atomic_store_relaxed(&page->subprocess, (uintptr_t)cell->heap->owner->subprocess);
+  page->is_zero = is_zero;
+  atomic_flag_set(&page->has_interior, false);
+  page->is_guarded = false;
+  atomic_flag_set(&page->is_large, false);
+  for (size_t i = 0; i < group_count; i++)
+    atomic_store_relaxed(&page->free[i], WORD_ONES);
+  if (!page->arena->planes_zero) {
+    atomic_word *xfree = page_xfree(page);
+    for (size_t i = 0; i < group_count; i++) atomic_store_relaxed(&xfree[i], 0);
+  }
+}
+
+void page_publish(struct page *page, uint32_t owner) {
+  page_map_set(page->start, page->slice_count, page);
+  stats_add(&stats.pages, 1);
+  stats_add(&stats.page_bytes, (size_t)page->slice_count << SLICE_SHIFT);
+  const uintptr_t state = atomic_load_relaxed(&page->state);
+  atomic_store_release(&page->state, page_state_next(state, owner));
+}
+
+/* ---- taking blocks out ---- */
+
+/* Move the bits of mask from the plane to the cell. */
+static void take_bits(struct page *page, struct cell *cell, size_t group, uint64_t mask) {
+  atomic_word *word = &page->free[group];
+  atomic_store_relaxed(word, atomic_load_relaxed(word) & ~mask);
+  page->taken = word;
+  cell->word = mask;
+  cell->group = page->start + group * WORD_BITS * page->block_size;
+}
+
+/* Take free blocks that have been handed out before. */
+static bool take_used(struct page *page, struct cell *cell) {
+  const size_t fresh = page->fresh_block;
+  const size_t count = bitmap_words(fresh);
+  /* Go on after the group taken last, so that a page with few free blocks is not searched
+   * from its start each time. */
+  size_t i = page->taken == NULL ? 0 : (size_t)(page->taken - page->free) + 1;
+  for (size_t looked = 0; looked < count; looked++, i++) {
+    if (i >= count) i = 0;
+    const uint64_t used = bits_below(fresh - i * WORD_BITS);
+    const uint64_t free = atomic_load_relaxed(&page->free[i]) & used;
+    if (free == 0) continue;
+    take_bits(page, cell, i, free);
+    cell->word_is_zero = false;
+    return true;
+  }
+  return false;
+}
+
+/* Take blocks never handed out: a system page's worth at most, so that memory is touched
+ * only when the blocks that have come back do not suffice. */
+static bool take_fresh(struct page *page, struct cell *cell) {
+  const size_t first = page->fresh_block;
+  if (first >= page->block_count) return false;
+  const size_t offset = first % WORD_BITS;
+  size_t count = cell->fresh_batch;
+  if (count > WORD_BITS - offset) count = WORD_BITS - offset;
+  if (count > page->block_count - first) count = page->block_count - first;
+  take_bits(page, cell, first / WORD_BITS, bits_below(count) << offset);
+  cell->word_is_zero = page->is_zero;
+  page->fresh_block = (uint32_t)(first + count);
+  return true;
+}
+
+bool page_take_group(struct page *page, struct cell *cell) {
+  return take_used(page, cell) || take_fresh(page, cell);
+}
+
+bool page_collect(struct page *page) {
+  if (atomic_load_acquire(&page->has_xfree) == 0) return false;
+  /* Lower the flag before reading the words: a thread that sees it up has set its bit
+   * before we read, and one that sees it down raises it again. */
+  atomic_compare_and_swap_full(&page->has_xfree, 1, 0);
+  atomic_word *xfree = page_xfree(page);
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  uint64_t any = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (atomic_load_after_full(&xfree[i]) == 0) continue;
+    const uint64_t freed = atomic_exchange_full(&xfree[i], 0);
+    const uint64_t before = atomic_load_relaxed(&page->free[i]);
+    uint64_t known = before;
+    if (page->taken == &page->free[i]) known |= page->cell->word;
+    if ((freed & known) != 0) {
+      const size_t index = i * WORD_BITS + bits_lowest(freed & known);
+      log_corruption(EFAULT, "mi_free", "double free of %p", page_block(page, index));
+    }
+    atomic_store_relaxed(&page->free[i], before | (freed & ~known));
+    any |= freed;
+  }
+  return any != 0;
+}
+
+/* ---- emptiness ---- */
+
+bool page_is_empty(const struct page *page) {
+  const atomic_word *xfree = page_xfree(page);
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t free = atomic_load_relaxed(&page->free[i]);
+    if ((free | atomic_load_after_full(&xfree[i])) != WORD_ONES) return false;
+  }
+  return true;
+}
+
+bool page_is_free(const struct page *page) {
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    if (atomic_load_relaxed(&page->free[i]) != WORD_ONES) return false;
+  }
+  return true;
+}
+
+bool page_is_exhausted(const struct page *page) {
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t free = atomic_load_relaxed(&page->free[i]);
+    if ((free & page_group_mask(page, i)) != 0) return false;
+  }
+  return true;
+}
+
+/* ---- giving a page back ---- */
+
+/* The xfree plane of a slice without a page is all zeros. */
+static void page_clear_xfree(struct page *page) {
+  atomic_word *xfree = page_xfree(page);
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    if (atomic_load_relaxed(&xfree[i]) != 0) atomic_store_relaxed(&xfree[i], 0);
+  }
+}
+
+void page_release(struct page *page) {
+  const size_t slice_count = page->slice_count;
+  if (atomic_load_acquire(&page->has_xfree) != 0) page_clear_xfree(page);
+  stats_subtract(&stats.pages, 1);
+  stats_subtract(&stats.page_bytes, slice_count << SLICE_SHIFT);
+  if (atomic_flag_get(&page->is_large)) stats_subtract(&stats.large_blocks, 1);
+  /* Only the first slice goes on mapping to the descriptor: a stale pointer into another
+   * must not find the page that begins here next. */
+  page_map_set(page->start + SLICE_SIZE, slice_count - 1, NULL);
+  const uintptr_t state = atomic_load_relaxed(&page->state);
+  if (page_has_own_mapping(page)) page_map_set(page->start, 1, NULL);
+  atomic_store_release(&page->state, page_state_next(state, PAGE_NONE));
+  if (page_has_own_mapping(page)) {
+    large_unmap(page);
+  } else if (!page->is_guarded || large_remove_guard(page)) {
+    arena_release_slices(page, slice_count);
+    arenas_purge(false);
+  }
+}
+
+bool page_turn_over(struct page *page, uintptr_t state, uint32_t to) {
+  const uint32_t owner = page_state_owner(state);
+  if (owner == PAGE_NONE || owner == PAGE_CLAIMED) return false;
+  const uintptr_t desired = page_state_next(state, to);
+  if (!atomic_compare_and_swap_full(&page->state, state, desired)) return false;
+  if (owner == PAGE_ABANDONED) {
+    bitmap_clear_run(page->arena->abandoned, page_slice_index(page), 1);
+    atomic_fetch_sub_full(&page->arena->abandoned_count, 1);
+    stats_subtract(&stats.abandoned, 1);
+  } else {
+    chunk_clear_slot(page->chunk, page->slot);
+  }
+  return true;
+}
+
+void page_claim_if_empty(struct page *page) {
+  for (;;) {
+    const uintptr_t state = atomic_load_after_full(&page->state);
+    const uint32_t owner = page_state_owner(state);
+    const bool claimable =
+        owner == PAGE_ABANDONED || (owner >= PAGE_FIRST_OWNER && (owner & PAGE_FULL));
+    if (!claimable || !page_is_empty(page)) return;
+    if (page_turn_over(page, state, PAGE_CLAIMED)) {
+      /* Whoever set the last bits may not have raised the flag yet. */
+      page_clear_xfree(page);
+      page_release(page);
+      return;
+    }
+  }
+}
+
+void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
+                  uint32_t slot) {
+  uintptr_t state;
+  bool is_large;
+  do {
+    state = atomic_load_acquire(&page->state);
+    if ((page_state_owner(state) & ~PAGE_FULL) != owner) return; /* FULL, and emptied */
+    is_large = atomic_flag_get(&page->is_large);
+  } while (!atomic_compare_and_swap_full(&page->state, state,
+                                         page_state_next(state, PAGE_ABANDONED)));
+  struct arena *arena = page->arena;
+  atomic_fetch_add_full(&arena->abandoned_count, 1);
+  stats_add(&stats.abandoned, 1);
+  if (chunk != NULL) chunk_clear_slot(chunk, slot);
+  /* The bit comes after the state. If the page has been claimed already, the bit is stale:
+   * whoever follows it finds another state and leaves it. */
+  bitmap_set_run(arena->abandoned, page_slice_index(page), 1);
+  if (!is_large) page_claim_if_empty(page);
+}

@@ -1,0 +1,86 @@
+/* page.h - a run of slices cut into blocks of one size.
+ *
+ * Invariant: while a page has an owner and is not FULL, only the owner changes its free
+ * plane and its state. While it is FULL or abandoned nobody allocates from it, its free
+ * plane does not change, and any thread that finds it empty may claim it by
+ * compare-and-swap of the state.
+ */
+#ifndef MIRT_HEAP_PAGE_H
+#define MIRT_HEAP_PAGE_H
+
+#include "arena/arena.h"
+#include "heap/cell.h"
+#include "heap/heap.h"
+
+/* Describe blocks in freshly claimed slices. All blocks are free; the state is not set. */
+void page_initialize(struct page *page, struct cell *cell, size_t block_size,
+                     size_t block_count, size_t slice_count, bool is_zero);
+
+/* From now on the page exists, and this is its owner. */
+void page_publish(struct page *page, uint32_t owner);
+
+/* Take the free blocks of a group out of the page into the cell: those handed out before
+ * first, then some of the fresh ones. Returns false when the free plane is empty. */
+bool page_take_group(struct page *page, struct cell *cell);
+
+/* Move what other threads freed to the free plane. Returns whether there was anything. The
+ * owner only, page not FULL. */
+bool page_collect(struct page *page);
+
+/* Is every block in one of the free planes? */
+bool page_is_empty(const struct page *page);
+
+/* Is every block in the owner's plane? */
+bool page_is_free(const struct page *page);
+
+/* Is no block in the owner's plane? */
+bool page_is_exhausted(const struct page *page);
+
+/* Give an empty page, owned by the caller or claimed, back to its arena. */
+void page_release(struct page *page);
+
+/* Claim the page if it is FULL or abandoned and empty, and release it. Any thread. */
+void page_claim_if_empty(struct page *page);
+
+/* Turn a page in this state over: to PAGE_CLAIMED, to take it away whatever is in it, or an
+ * abandoned one to a new owner. Blocks in it can be freed all the time by other threads,
+ * except that a claimed page has none. Returns false when the state has changed. The page
+ * leaves its chunk or the abandoned bitmap. */
+bool page_turn_over(struct page *page, uintptr_t state, uint32_t to);
+
+/* Leave a page without an owner, if it still belongs to this one, FULL or not. chunk and
+ * slot are its place in its cell, chunk NULL when it has none. */
+void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
+                  uint32_t slot);
+
+/* The index of the block that p points into. */
+static inline size_t page_block_index(const struct page *page, const void *p) {
+  const uint128 product = (uint128)((uintptr_t)p - page->start) * page->reciprocal;
+  return (size_t)(product >> 64);
+}
+
+static inline void *page_block(const struct page *page, size_t index) {
+  return (void *)(page->start + index * page->block_size);
+}
+
+/* The bits of a group that stand for blocks; the others are always set in the plane. */
+static inline uint64_t page_group_mask(const struct page *page, size_t group) {
+  const size_t first = group * WORD_BITS;
+  return first < page->block_count ? bits_below(page->block_count - first) : 0;
+}
+
+/* Does p point to the start of a block? Exact multiples of the block size leave less than
+ * the reciprocal in the lower half of the product (Lemire, Kaser, Kurz 2019). */
+static inline bool page_is_block_start(const struct page *page, const void *p) {
+  const uint128 product = (uint128)((uintptr_t)p - page->start) * page->reciprocal;
+  return (uint64_t)product < page->reciprocal;
+}
+
+/* Put a block back into the owner's plane. */
+static inline void page_free_block(struct page *page, size_t index) {
+  atomic_word *word = &page->free[index / WORD_BITS];
+  atomic_store_relaxed(word,
+                       atomic_load_relaxed(word) | (uintptr_t)1 << (index % WORD_BITS));
+}
+
+#endif

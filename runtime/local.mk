@@ -1,0 +1,76 @@
+# The allocator. Sources are listed room by room, each room above the ones that use it.
+
+runtime_sources = \
+	runtime/base/atomic.h \
+	runtime/base/bits.h \
+	runtime/base/bitmap.h \
+	runtime/base/bitmap.c \
+	runtime/base/record_stack.h \
+	runtime/base/option.h \
+	runtime/base/option.c \
+	runtime/base/log.h \
+	runtime/base/log.c \
+	runtime/base/stats.h \
+	runtime/base/stats.c \
+	runtime/os/os.h \
+	runtime/os/os.c \
+	runtime/os/process.c \
+	runtime/arena/slice.h \
+	runtime/arena/descriptor.h \
+	runtime/arena/page_map.h \
+	runtime/arena/page_map.c \
+	runtime/arena/zone.h \
+	runtime/arena/zone.c \
+	runtime/arena/arena.h \
+	runtime/arena/arena.c \
+	runtime/arena/arena_api.c \
+	runtime/arena/purge.c \
+	runtime/heap/size_class.h \
+	runtime/heap/page.h \
+	runtime/heap/page.c \
+	runtime/heap/cell.h \
+	runtime/heap/cell.c \
+	runtime/heap/heap.h \
+	runtime/heap/heap.c \
+	runtime/heap/owner.h \
+	runtime/heap/owner.c \
+	runtime/heap/alloc.h \
+	runtime/heap/alloc.c \
+	runtime/heap/large.h \
+	runtime/heap/large.c \
+	runtime/heap/free.c \
+	runtime/heap/collect.h \
+	runtime/heap/collect.c \
+	runtime/heap/visit.h \
+	runtime/heap/visit.c \
+	runtime/malloc/malloc.c \
+	runtime/malloc/aligned.c \
+	runtime/malloc/realloc.c \
+	runtime/malloc/posix.c \
+	runtime/malloc/string.c \
+	runtime/malloc/new.c \
+	runtime/malloc/checked.h \
+	runtime/malloc/heap_api.c \
+	runtime/malloc/info.c \
+	runtime/vm/cage.c
+
+# Everything but the override is compiled once, into a library that is not installed;
+# the tests link it too, since it shows them what the shared library hides.
+noinst_LTLIBRARIES += libmirt-core.la
+libmirt_core_la_SOURCES = $(runtime_sources)
+libmirt_core_la_LIBADD = $(ATOMIC_OPS_LIBS)
+
+lib_LTLIBRARIES += libmirt.la
+libmirt_la_SOURCES =
+libmirt_la_LIBADD = libmirt-core.la
+libmirt_la_LDFLAGS = -version-info 0:0:0 $(NODELETE_LDFLAGS)
+
+# The LD_PRELOAD library: the same allocator under the names malloc, free and so on.
+if OVERRIDE
+lib_LTLIBRARIES += libmirt-malloc.la
+endif
+libmirt_malloc_la_SOURCES = runtime/malloc/override.c
+libmirt_malloc_la_CPPFLAGS = $(AM_CPPFLAGS) -DMIRT_OVERRIDE=1
+libmirt_malloc_la_CFLAGS = $(AM_CFLAGS) $(MIRT_OVERRIDE_CFLAGS)
+libmirt_malloc_la_LIBADD = libmirt-core.la
+libmirt_malloc_la_LDFLAGS = -module -shared -avoid-version $(NODELETE_LDFLAGS)

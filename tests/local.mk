@@ -1,0 +1,90 @@
+# The tests: one Check program per room, a C++ program, and scripts for what can only be
+# seen from outside. `make check` runs them in parallel.
+
+# Under a sanitizer a fork per test costs minutes, so there all tests run in one process.
+AM_TESTS_ENVIRONMENT = \
+	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
+	top_builddir='$(abs_top_builddir)'; export top_builddir; \
+	CC='$(CC)'; export CC; \
+	SANITIZER='$(enable_sanitizer)'; export SANITIZER; \
+	if test '$(enable_sanitizer)' != no; then CK_FORK=no; export CK_FORK; fi; \
+	LISP32='$(abs_top_builddir)/examples/lisp/lisp32$(EXEEXT)'; export LISP32; \
+	LISP64='$(abs_top_builddir)/examples/lisp/lisp64$(EXEEXT)'; export LISP64; \
+	LIBMIRT_MALLOC='$(abs_top_builddir)/.libs/libmirt-malloc.so'; export LIBMIRT_MALLOC;
+
+TEST_EXTENSIONS = .sh
+SH_LOG_COMPILER = $(TEST_SHELL)
+
+# Programs that look inside the library: one file each, over tests/test.h.
+check_programs = \
+	tests/test_base \
+	tests/test_os \
+	tests/test_arena \
+	tests/test_heap \
+	tests/test_pages \
+	tests/test_malloc \
+	tests/test_cage \
+	tests/test_model
+
+tests_test_base_SOURCES = tests/test_base.c tests/test.h
+tests_test_os_SOURCES = tests/test_os.c tests/test.h
+tests_test_arena_SOURCES = tests/test_arena.c tests/test.h
+tests_test_heap_SOURCES = tests/test_heap.c tests/test.h
+tests_test_pages_SOURCES = tests/test_pages.c tests/test.h
+tests_test_malloc_SOURCES = tests/test_malloc.c tests/test.h
+tests_test_cage_SOURCES = tests/test_cage.c tests/test.h
+tests_test_model_SOURCES = tests/test_model.c tests/test.h
+
+tests_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
+tests_ldadd = libmirt-core.la $(CHECK_LIBS)
+
+tests_test_base_CPPFLAGS = $(tests_cppflags)
+tests_test_os_CPPFLAGS = $(tests_cppflags)
+tests_test_arena_CPPFLAGS = $(tests_cppflags)
+tests_test_heap_CPPFLAGS = $(tests_cppflags)
+tests_test_pages_CPPFLAGS = $(tests_cppflags)
+tests_test_malloc_CPPFLAGS = $(tests_cppflags)
+tests_test_cage_CPPFLAGS = $(tests_cppflags)
+tests_test_model_CPPFLAGS = $(tests_cppflags)
+
+tests_test_base_LDADD = $(tests_ldadd)
+tests_test_os_LDADD = $(tests_ldadd)
+tests_test_arena_LDADD = $(tests_ldadd)
+tests_test_heap_LDADD = $(tests_ldadd)
+tests_test_pages_LDADD = $(tests_ldadd)
+tests_test_malloc_LDADD = $(tests_ldadd)
+tests_test_cage_LDADD = $(tests_ldadd)
+tests_test_model_LDADD = $(tests_ldadd)
+
+# The C++ side of the installed headers, against the library as a program would use it.
+tests_test_cxx_SOURCES = tests/test_cxx.cpp
+tests_test_cxx_CPPFLAGS = $(PUBLIC_CPPFLAGS)
+tests_test_cxx_CXXFLAGS = $(AM_CXXFLAGS) -std=gnu++17
+tests_test_cxx_LDADD = libmirt.la
+tests_test_cxx_LDFLAGS = -no-install
+
+test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh
+EXTRA_DIST += $(test_scripts) \
+	tests/override/database.sql \
+	tests/override/plugin.c \
+	tests/override/processes.c \
+	tests/override/program.lua \
+	tests/override/program.pl \
+	tests/override/program.py \
+	tests/override/program.rb \
+	tests/override/program.sh \
+	tests/override/thread_local.cpp
+
+if TESTS_ENABLED
+check_PROGRAMS += $(check_programs)
+if HAVE_CXX
+check_PROGRAMS += tests/test_cxx
+endif
+TESTS += $(check_PROGRAMS) tests/test_lisp.sh tests/test_ref_code.sh
+# A sanitizer's own malloc must come first, so the override cannot be tested beside it.
+if OVERRIDE
+if !SANITIZER
+TESTS += tests/test_override.sh
+endif
+endif
+endif
