@@ -65,3 +65,15 @@ demo: examples/lisp/lisp32$(EXEEXT) examples/lisp/lisp64$(EXEEXT)
 	$(AM_V_at)LISP32='$(abs_top_builddir)/examples/lisp/lisp32$(EXEEXT)' \
 	LISP64='$(abs_top_builddir)/examples/lisp/lisp64$(EXEEXT)' \
 	srcdir='$(abs_srcdir)' $(TEST_SHELL) '$(srcdir)/examples/lisp/demo.sh'
+
+# Several isolates in arenas of their own, and the program that draws a map of arenas.
+
+noinst_PROGRAMS += examples/arena-map/isolates
+
+examples_arena_map_isolates_SOURCES = examples/arena-map/isolates.c
+examples_arena_map_isolates_CPPFLAGS = $(PUBLIC_CPPFLAGS)
+examples_arena_map_isolates_LDADD = libmirt.la
+examples_arena_map_isolates_LDFLAGS = -no-install
+
+dist_bin_SCRIPTS = examples/arena-map/mirt-arena-map
+EXTRA_DIST += examples/arena-map/README

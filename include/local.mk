@@ -10,5 +10,6 @@ mirtinclude_HEADERS = \
 
 mirtlayerdir = $(mirtincludedir)/mirt
 mirtlayer_HEADERS = \
+	include/mirt/arena.h \
 	include/mirt/cage.h \
 	include/mirt/ref.h

@@ -539,10 +539,12 @@ mi_decl_export void mi_heap_guarded_set_size_bound(mi_heap_t* heap, size_t min,
  *
  * Memory is handed out from arenas. mirt reserves them as it needs them; a program may
  * reserve one in advance, or hand over memory of its own. Any thread may call these.
- *   exclusive  only heaps that name the arena (mi_heap_new_ex) take memory from it
- *   arena_id   receives the id of the new arena, 0 on failure; may be NULL
+ * doc/arenas.md explains them; mirt/arena.h gives an arena up again and draws a map.
+ *   exclusive  only heaps that name the arena (mi_heap_new_ex) take memory from it; any
+ *              other arena serves everybody, and does so before the system is asked
+ *   arena_id   receives the id of the new arena, 0 when there is none; may be NULL
  *   numa_node  the node that the memory is, or should be, on, from 0; -1 for no
- *              preference
+ *              preference. Threads on that node take memory from it first
  */
 
 /* The alignment of the memory that arenas manage: a slice, 64 KiB. No errors. */
@@ -554,8 +556,12 @@ mi_decl_nodiscard mi_decl_export size_t mi_arena_min_size(void) mi_attr_noexcept
 /* Reserve memory from the operating system as an arena.
  *   size         in bytes; rounded up to slices
  *   commit       commit all of it now, rather than as it comes into use
- *   allow_large  2 MiB pages may be used
- * Returns 0, or ENOMEM when the system refuses.
+ *   allow_large  2 MiB pages may be used. If the system has enough of them set aside, the
+ *                arena, rounded up to 2 MiB, lies in them: it is committed, whatever
+ *                commit says, and keeps its memory until it is destroyed. Otherwise the
+ *                system is asked for transparent huge pages
+ * Returns 0, EINVAL for a size that is 0 or beyond the address space, or ENOMEM when the
+ * system refuses. Errors are reported.
  *   mi_reserve_os_memory     an arena for everybody
  *   mi_reserve_os_memory_ex  exclusive on request, telling its id */
 mi_decl_export int mi_reserve_os_memory(size_t size, bool commit, bool allow_large)
@@ -564,16 +570,24 @@ mi_decl_export int mi_reserve_os_memory_ex(size_t size, bool commit, bool allow_
                                            bool exclusive, mi_arena_id_t* arena_id)
     mi_attr_noexcept;
 
-/* Hand over memory to be used as an arena. It stays the caller's, has to stay mapped
- * until the process ends, and is never unmapped by mirt. The records of the arena and of
- * the heaps in it lie inside the area.
+/* Hand over memory to be used as an arena: anything that is mapped, such as anonymous
+ * memory, a static buffer, shared memory, a file. It stays the caller's and is never
+ * unmapped by mirt; it has to stay mapped until the process ends or mirt_arena_destroy
+ * has forgotten the arena. The records of the arena and of the heaps in it lie inside the
+ * area, at its start, so that those heaps make no mapping of any kind.
  *   start         of the area; what precedes the first slice boundary is not used
  *   size          of the area in bytes; a last part of a slice is not used
- *   is_committed  it can be read and written as it is; if not, mirt makes it so in parts
- *   is_large      it lies in large pages, or must not be purged for another reason
- *   is_zero       its bytes are all zero
- * Returns true; false, reported as EINVAL, when the area is smaller than
- * mi_arena_min_size() or overlaps another arena.
+ *   is_committed  it can be read and written as it is; if not, mirt makes it so in parts,
+ *                 as they come into use
+ *   is_large      it lies in large pages, or must not be purged for another reason: mirt
+ *                 gives no memory of it back and changes no protection in it, whatever the
+ *                 options say. Implies is_committed
+ *   is_zero       its bytes are all zero, so that memory never handed out before need not
+ *                 be zeroed
+ * Returns true; or false, with nothing changed, reported as EINVAL when the area is NULL,
+ * ends beyond the address space, is smaller than mi_arena_min_size(), or overlaps an arena
+ * or a block; as ENOMEM when its first slices cannot be committed or there are as many
+ * arenas as there can be, 4096.
  *   mi_manage_os_memory     an arena for everybody
  *   mi_manage_os_memory_ex  exclusive on request, telling its id */
 mi_decl_export bool mi_manage_os_memory(void* start, size_t size, bool is_committed,
@@ -584,14 +598,21 @@ mi_decl_export bool mi_manage_os_memory_ex(void* start, size_t size, bool is_com
                                            bool exclusive, mi_arena_id_t* arena_id)
     mi_attr_noexcept;
 
-/* Reserve huge pages of 1 GiB, that the system has set aside, as an arena per node: for each
- * node all that were asked for, or none.
- *   pages          how many
+/* Reserve huge pages of 1 GiB, which the system must have set aside, as an arena per node.
+ * The pages are bound to their node and filled in one after the other, which takes the
+ * system a few tenths of a second each; they are committed and never purged.
+ *   pages          how many; with 0 nothing is done
  *   numa_nodes     spread them evenly over so many nodes; 0 for as many as there are
- *   timeout_msecs  limit in milliseconds; 0 for none. Pages set aside are there at once, so
- *                  it is not needed here
- * Returns 0; EINVAL for more pages than an address space holds, ENOMEM if there are not
- * enough. In the interleaved form, nodes that got theirs before keep them.
+ *   timeout_msecs  limit in milliseconds on the whole call; 0 for none. Looked at after
+ *                  each page: the call stops when the limit is reached, or when the
+ *                  pages so far have taken so long that all of them would take more than
+ *                  1.5 times the limit
+ * Returns 0 when all pages were reserved; EINVAL for more pages than the address space
+ * holds, ENOMEM when the system ran out of huge pages, ETIMEDOUT when the limit stopped
+ * the call. Pages got before ENOMEM or ETIMEDOUT are kept as an arena and used: arena_id is
+ * 0 only if there are none, and the error's line says how many there are. If the system
+ * does not bind a page to its node, that is reported with its error code, and the page is
+ * used where it is.
  *   mi_reserve_huge_os_pages_interleave  spread over nodes
  *   mi_reserve_huge_os_pages_at          on one node
  *   mi_reserve_huge_os_pages_at_ex       the same, exclusive if wanted, telling its id */
@@ -607,8 +628,8 @@ mi_decl_export int mi_reserve_huge_os_pages_at_ex(size_t pages, int numa_node,
 
 /* Deprecated form of mi_reserve_huge_os_pages_interleave over all nodes.
  *   max_secs        limit in seconds; 0 for none
- *   pages_reserved  receives pages if all were found, else 0; may be NULL
- * Returns 0, EINVAL or ENOMEM. */
+ *   pages_reserved  receives how many pages were reserved; may be NULL
+ * Returns the same. */
 mi_decl_export int mi_reserve_huge_os_pages(size_t pages, double max_secs,
                                             size_t* pages_reserved) mi_attr_noexcept;
 
@@ -623,7 +644,8 @@ mi_decl_export void* mi_arena_area(mi_arena_id_t arena_id, size_t* size);
 mi_decl_nodiscard mi_decl_export bool mi_arena_contains(mi_arena_id_t arena_id,
                                                         const void* p) mi_attr_noexcept;
 
-/* Print all arenas through the output function, for debugging. No errors.
+/* Print a map of all arenas through the output function, for a person to read: a
+ * character per slice, lines that repeat left out, a legend. No errors.
  *   mi_debug_show_arenas  the older name
  *   mi_arenas_print       the newer name */
 mi_decl_export void mi_debug_show_arenas(void) mi_attr_noexcept;

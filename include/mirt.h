@@ -10,6 +10,7 @@
 #define MIRT_H
 
 #include <mimalloc.h>
+#include <mirt/arena.h>
 #include <mirt/cage.h>
 #include <mirt/ref.h>
 

@@ -1,6 +1,6 @@
 # The allocator. Sources are listed room by room, each room above the ones that use it.
 
-runtime_sources = \
+base_sources = \
 	runtime/base/atomic.h \
 	runtime/base/bits.h \
 	runtime/base/bitmap.h \
@@ -11,18 +11,22 @@ runtime_sources = \
 	runtime/base/log.h \
 	runtime/base/log.c \
 	runtime/base/stats.h \
-	runtime/base/stats.c \
+	runtime/base/stats.c
+
+runtime_sources = \
 	runtime/os/os.h \
-	runtime/os/os.c \
 	runtime/os/process.c \
 	runtime/arena/slice.h \
 	runtime/arena/descriptor.h \
 	runtime/arena/page_map.h \
 	runtime/arena/page_map.c \
+	runtime/arena/reader.h \
+	runtime/arena/reader.c \
 	runtime/arena/zone.h \
 	runtime/arena/zone.c \
 	runtime/arena/arena.h \
 	runtime/arena/arena.c \
+	runtime/arena/slices.c \
 	runtime/arena/arena_api.c \
 	runtime/arena/purge.c \
 	runtime/heap/size_class.h \
@@ -49,20 +53,27 @@ runtime_sources = \
 	runtime/malloc/posix.c \
 	runtime/malloc/string.c \
 	runtime/malloc/new.c \
+	runtime/malloc/default_heap.c \
 	runtime/malloc/checked.h \
 	runtime/malloc/heap_api.c \
 	runtime/malloc/info.c \
+	runtime/vm/arena_destroy.c \
+	runtime/vm/arena_map.c \
 	runtime/vm/cage.c
 
-# Everything but the override is compiled once, into a library that is not installed;
-# the tests link it too, since it shows them what the shared library hides.
-noinst_LTLIBRARIES += libmirt-core.la
-libmirt_core_la_SOURCES = $(runtime_sources)
-libmirt_core_la_LIBADD = $(ATOMIC_OPS_LIBS)
+# Everything but the override is compiled once, into libraries that are not installed; the
+# tests link them too, since they show what the shared library hides. The system calls
+# have a library of their own: a test puts another in its place, in which they can fail.
+noinst_LTLIBRARIES += libmirt-runtime.la libmirt-system.la libmirt-base.la
+libmirt_runtime_la_SOURCES = $(runtime_sources)
+libmirt_system_la_SOURCES = runtime/os/os.c
+libmirt_base_la_SOURCES = $(base_sources)
+libmirt_base_la_LIBADD = $(ATOMIC_OPS_LIBS)
+core_libraries = libmirt-runtime.la libmirt-system.la libmirt-base.la
 
 lib_LTLIBRARIES += libmirt.la
 libmirt_la_SOURCES =
-libmirt_la_LIBADD = libmirt-core.la
+libmirt_la_LIBADD = $(core_libraries)
 libmirt_la_LDFLAGS = -version-info 0:0:0 $(NODELETE_LDFLAGS)
 
 # The LD_PRELOAD library: the same allocator under the names malloc, free and so on.
@@ -72,5 +83,5 @@ endif
 libmirt_malloc_la_SOURCES = runtime/malloc/override.c
 libmirt_malloc_la_CPPFLAGS = $(AM_CPPFLAGS) -DMIRT_OVERRIDE=1
 libmirt_malloc_la_CFLAGS = $(AM_CFLAGS) $(MIRT_OVERRIDE_CFLAGS)
-libmirt_malloc_la_LIBADD = libmirt-core.la
+libmirt_malloc_la_LIBADD = $(core_libraries)
 libmirt_malloc_la_LDFLAGS = -module -shared -avoid-version $(NODELETE_LDFLAGS)

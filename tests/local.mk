@@ -20,6 +20,8 @@ check_programs = \
 	tests/test_base \
 	tests/test_os \
 	tests/test_arena \
+	tests/test_managed \
+	tests/test_many_arenas \
 	tests/test_heap \
 	tests/test_pages \
 	tests/test_malloc \
@@ -29,6 +31,8 @@ check_programs = \
 tests_test_base_SOURCES = tests/test_base.c tests/test.h
 tests_test_os_SOURCES = tests/test_os.c tests/test.h
 tests_test_arena_SOURCES = tests/test_arena.c tests/test.h
+tests_test_managed_SOURCES = tests/test_managed.c tests/test.h
+tests_test_many_arenas_SOURCES = tests/test_many_arenas.c tests/test.h
 tests_test_heap_SOURCES = tests/test_heap.c tests/test.h
 tests_test_pages_SOURCES = tests/test_pages.c tests/test.h
 tests_test_malloc_SOURCES = tests/test_malloc.c tests/test.h
@@ -36,11 +40,13 @@ tests_test_cage_SOURCES = tests/test_cage.c tests/test.h
 tests_test_model_SOURCES = tests/test_model.c tests/test.h
 
 tests_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
-tests_ldadd = libmirt-core.la $(CHECK_LIBS)
+tests_ldadd = $(core_libraries) $(CHECK_LIBS)
 
 tests_test_base_CPPFLAGS = $(tests_cppflags)
 tests_test_os_CPPFLAGS = $(tests_cppflags)
 tests_test_arena_CPPFLAGS = $(tests_cppflags)
+tests_test_managed_CPPFLAGS = $(tests_cppflags)
+tests_test_many_arenas_CPPFLAGS = $(tests_cppflags)
 tests_test_heap_CPPFLAGS = $(tests_cppflags)
 tests_test_pages_CPPFLAGS = $(tests_cppflags)
 tests_test_malloc_CPPFLAGS = $(tests_cppflags)
@@ -50,6 +56,8 @@ tests_test_model_CPPFLAGS = $(tests_cppflags)
 tests_test_base_LDADD = $(tests_ldadd)
 tests_test_os_LDADD = $(tests_ldadd)
 tests_test_arena_LDADD = $(tests_ldadd)
+tests_test_managed_LDADD = $(tests_ldadd)
+tests_test_many_arenas_LDADD = $(tests_ldadd)
 tests_test_heap_LDADD = $(tests_ldadd)
 tests_test_pages_LDADD = $(tests_ldadd)
 tests_test_malloc_LDADD = $(tests_ldadd)
@@ -63,7 +71,8 @@ tests_test_cxx_CXXFLAGS = $(AM_CXXFLAGS) -std=gnu++17
 tests_test_cxx_LDADD = libmirt.la
 tests_test_cxx_LDFLAGS = -no-install
 
-test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh
+test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh \
+	tests/test_arena_map.sh tests/test_doc.sh
 EXTRA_DIST += $(test_scripts) \
 	tests/override/database.sql \
 	tests/override/plugin.c \
@@ -80,7 +89,8 @@ check_PROGRAMS += $(check_programs)
 if HAVE_CXX
 check_PROGRAMS += tests/test_cxx
 endif
-TESTS += $(check_PROGRAMS) tests/test_lisp.sh tests/test_ref_code.sh
+TESTS += $(check_PROGRAMS) tests/test_lisp.sh tests/test_ref_code.sh \
+	tests/test_arena_map.sh tests/test_doc.sh
 # A sanitizer's own malloc must come first, so the override cannot be tested beside it.
 if OVERRIDE
 if !SANITIZER

@@ -903,11 +903,18 @@ END_TEST
 
 /* ---- zones ---- */
 
+static void *no_more(struct zone *zone, size_t *size) {
+  (void)zone, (void)size;
+  return NULL;
+}
+
+static const struct zone_source no_source = {no_more, NULL};
+
 START_TEST(zone_gives_and_takes) {
   static char memory[64 * 100] __attribute__((aligned(64)));
   memset(memory, 0xab, sizeof memory);
   struct zone zone;
-  zone_initialize(&zone, memory, sizeof memory);
+  zone_initialize(&zone, memory, sizeof memory, &no_source);
   static char *records[100];
   size_t count = 0;
   for (;; count++) {

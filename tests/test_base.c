@@ -68,9 +68,9 @@ START_TEST(bitmap_runs_across_words) {
   ck_assert(!bitmap_is_set_run(map, 61, 200));
   ck_assert_uint_eq(bitmap_set_run(map, 50, 30), 10);
   ck_assert_uint_eq(bitmap_clear_run(map, 0, 64), 14);
-  ck_assert_uint_eq(bitmap_run_length(map, 0, 1024), 64);
-  ck_assert_uint_eq(bitmap_run_length(map, 64, 1024), 196);
-  ck_assert_uint_eq(bitmap_run_length(map, 64, 100), 36);
+  ck_assert_uint_eq(bitmap_find(map, 0, 1024, true), 64);
+  ck_assert_uint_eq(bitmap_find(map, 64, 1024, false), 260);
+  ck_assert_uint_eq(bitmap_find(map, 64, 100, false), 100);
   ck_assert_uint_eq(bitmap_set_run(map, 5, 0), 0);
   ck_assert_uint_eq(bitmap_clear_run(map, 64, 0), 0);
   ck_assert_uint_eq(bitmap_clear_run(map, 0, 1024), 196);
@@ -144,7 +144,7 @@ START_TEST(bitmap_against_model) {
         break;
       default:
         while (expected < MAP_BITS && model[expected] == model[start]) expected++;
-        ck_assert_uint_eq(bitmap_run_length(map, start, MAP_BITS), expected - start);
+        ck_assert_uint_eq(bitmap_find(map, start, MAP_BITS, !model[start]), expected);
         break;
     }
     if (round % 100 == 0) assert_map_is(map, model);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "arena/page_map.h"
@@ -12,12 +13,14 @@
 #include "os/os.h"
 
 #define METADATA_ALIGNMENT ((size_t)64)
-#define PLANE_ALIGNMENT (PLANE_STRIDE_WORDS * sizeof(atomic_word))
 #define LARGE_PAGE_SIZE (2 * MiB)
-#define COMMIT_RUN_SLICES 16 /* commit 1 MiB at a time where it is all ours to commit */
+#define ZONE_BYTES (16 * KiB) /* at least, for the first heaps bound to the arena */
 
-static atomic_word arena_table[ARENAS_MAX]; /* struct arena*, by id - 1 */
-static atomic_word arena_table_limit;
+/* struct arena*, by id - 1; or ID_TAKEN, before an arena is known and while the last traces of
+ * one are removed */
+static atomic_word arena_table[ARENAS_MAX];
+#define ID_TAKEN ((uintptr_t)1)
+static atomic_word arena_sets[ARENA_SETS][ARENAS_MAX / WORD_BITS]; /* by id - 1 */
 
 /* ---- metadata ---- */
 
@@ -27,36 +30,47 @@ struct layout {
   size_t bitmaps, pages, planes, zone, size;
 };
 
-/* Room for records: in a small arena, whose pages may all be of different cells, for a cell
- * and a chunk per slice; in a large one, for what a heap of every size class needs and a
- * chunk's share per slice. */
-static size_t zone_bytes(size_t slice_count) {
-  const size_t few = slice_count < 512 ? slice_count : 512;
-  return 16 * KiB + few * KiB + slice_count * 32;
-}
-
 static struct layout layout_of(size_t slice_count) {
   struct layout l;
   l.bitmap_bytes = bitmap_words(slice_count) * sizeof(atomic_word);
   l.bitmaps = align_up(sizeof(struct arena), METADATA_ALIGNMENT);
-  l.pages = align_up(l.bitmaps + 5 * l.bitmap_bytes, METADATA_ALIGNMENT);
-  l.zone = l.pages + slice_count * sizeof(struct page);
-  l.planes = align_up(l.zone + zone_bytes(slice_count), PLANE_ALIGNMENT);
-  l.size =
+  l.pages = align_up(l.bitmaps + 6 * l.bitmap_bytes, PLANE_ALIGNMENT);
+  l.planes = align_up(l.pages + slice_count * sizeof(struct page), PLANE_ALIGNMENT);
+  l.zone =
       l.planes + divide_up(slice_count, PLANE_SLICES) * PLANE_COUNT * PLANE_ALIGNMENT;
+  l.size = align_up(l.zone + ZONE_BYTES, SLICE_SIZE);
   return l;
 }
 
-/* Planes of slice i: eight slices share a group of three operating-system pages. */
-static atomic_word *arena_free_plane(const struct arena *arena, size_t slice) {
-  const size_t words = slice / PLANE_SLICES * PLANE_COUNT * PLANE_STRIDE_WORDS +
-                       slice % PLANE_SLICES * PLANE_SLICE_WORDS;
-  return (atomic_word *)(void *)arena->planes + words;
+size_t arena_metadata_slices(size_t slice_count) {
+  return slices_for(layout_of(slice_count).size);
 }
+
+/* Records of heaps bound to an arena that is all there is: a slice at a time. */
+static void *take_slice(struct zone *zone, size_t *size) {
+  struct arena *arena = (struct arena *)((char *)zone - offsetof(struct arena, zone));
+  bool is_zero;
+  const struct page *page = arena_claim_slices(arena, 1, SLICE_SIZE, &is_zero);
+  if (page == NULL) return NULL;
+  const size_t slice = page_slice_index(page);
+  bitmap_clear_run(arena->dirty, slice,
+                   1); /* nobody else gets it while the arena lives */
+  *size = SLICE_SIZE;
+  return arena_slice_address(arena, slice);
+}
+
+static void give_slice(struct zone *zone, void *memory, size_t size) {
+  struct arena *arena = (struct arena *)((char *)zone - offsetof(struct arena, zone));
+  const size_t slice = ((uintptr_t)memory - arena->base) >> SLICE_SHIFT;
+  bitmap_set_run(arena->dirty, slice, 1);
+  arena_release_slices(&arena->pages[slice], size >> SLICE_SHIFT);
+}
+
+static const struct zone_source zone_from_slices = {take_slice, give_slice};
 
 static struct arena *metadata_place(const struct arena_setup *setup, char *metadata,
                                     const struct layout *l) {
-  if (setup->metadata_inside && !setup->zero) memset(metadata, 0, l->zone);
+  if (setup->metadata_inside && !setup->zero) memset(metadata, 0, l->planes);
   struct arena *arena = (struct arena *)(void *)metadata;
   arena->base = (uintptr_t)setup->base;
   arena->slice_count = setup->slice_count;
@@ -66,89 +80,83 @@ static struct arena *metadata_place(const struct arena_setup *setup, char *metad
   arena->committed = arena->used + l->bitmap_bytes / sizeof(atomic_word);
   arena->dirty = arena->committed + l->bitmap_bytes / sizeof(atomic_word);
   arena->purge = arena->dirty + l->bitmap_bytes / sizeof(atomic_word);
-  arena->abandoned = arena->purge + l->bitmap_bytes / sizeof(atomic_word);
-  arena->numa_node = setup->numa_node;
-  arena->exclusive = setup->exclusive;
-  arena->automatic = setup->automatic;
-  arena->pinned = setup->pinned;
-  arena->zero = setup->zero;
+  arena->purged = arena->purge + l->bitmap_bytes / sizeof(atomic_word);
+  arena->abandoned = arena->purged + l->bitmap_bytes / sizeof(atomic_word);
+  atomic_store_relaxed(&arena->users, 1); /* pinned by its maker */
+  arena->first_slice = setup->metadata_inside ? slices_for(l->size) : 0;
+  arena->setup = *setup;
   arena->planes_zero = setup->zero || !setup->metadata_inside;
-  arena->purge_zeroes = setup->ours;
-  arena->reserved_by_us = setup->reservation != NULL;
-  arena->reservation = setup->reservation;
-  arena->reservation_size = setup->reservation_size;
   arena->metadata = metadata;
-  arena->metadata_size = setup->metadata_inside ? 0 : l->size;
-  zone_initialize(&arena->zone, metadata + l->zone, l->planes - l->zone);
+  zone_initialize(&arena->zone, metadata + l->zone, l->size - l->zone,
+                  setup->metadata_inside ? &zone_from_slices : &zone_from_system);
   return arena;
 }
 
 static char *metadata_reserve(const struct arena_setup *setup, const struct layout *l) {
   if (!setup->metadata_inside) return os_reserve_guarded(l->size);
-  const size_t bytes = slices_for(l->size) << SLICE_SHIFT;
-  if (bytes >> SLICE_SHIFT >= setup->slice_count) return NULL; /* nothing would be left */
-  if (!setup->committed && !os_commit(setup->base, bytes)) return NULL;
+  if (!setup->committed && !os_commit(setup->base, l->size)) return NULL;
   return setup->base;
 }
 
-static void arena_mark_slices(struct arena *arena, const struct arena_setup *setup,
-                              const struct layout *l) {
+static void arena_mark_slices(struct arena *arena, const struct arena_setup *setup) {
   if (setup->committed) bitmap_set_run(arena->committed, 0, arena->slice_count);
-  if (setup->metadata_inside) {
-    const size_t slices = slices_for(l->size);
-    bitmap_set_run(arena->used, 0, slices);
-    bitmap_set_run(arena->committed, 0, slices);
-    bitmap_set_run(arena->dirty, 0, slices);
-  }
+  bitmap_set_run(arena->used, 0, arena->first_slice);
+  bitmap_set_run(arena->committed, 0, arena->first_slice);
   if (setup->null_slice < arena->slice_count) {
     bitmap_set_run(arena->used, setup->null_slice, 1);
   }
 }
 
-/* Give the arena an id. Ids of destroyed arenas are used again. */
-static bool arena_publish(struct arena *arena) {
+/* Take an id, or 0 when there is none. Those of destroyed arenas are used again. */
+static mi_arena_id_t id_take(void) {
   for (size_t i = 0; i < ARENAS_MAX; i++) {
-    if (atomic_load_relaxed(&arena_table[i]) != 0) continue;
-    arena->id = (mi_arena_id_t)(i + 1);
-    if (atomic_compare_and_swap_full(&arena_table[i], 0, (uintptr_t)arena)) {
-      atomic_max_full(&arena_table_limit, i + 1);
-      return true;
+    if (atomic_load_relaxed(&arena_table[i]) == 0 &&
+        atomic_compare_and_swap_full(&arena_table[i], 0, ID_TAKEN)) {
+      return (mi_arena_id_t)(i + 1);
     }
   }
-  return false;
+  return 0;
 }
 
-static void metadata_release(const struct arena_setup *setup, void *metadata,
-                             const struct layout *l) {
-  if (!setup->metadata_inside) os_release_guarded(metadata, l->size);
+static void id_give(mi_arena_id_t id) { atomic_store_release(&arena_table[id - 1], 0); }
+
+/* Slices with memory behind them: committed, and not purged. */
+static size_t committed_slices(const struct arena *arena) {
+  size_t count = 0;
+  for (size_t i = 0; i < bitmap_words(arena->slice_count); i++) {
+    count += (size_t)__builtin_popcountll(atomic_load_relaxed(&arena->committed[i]) &
+                                          ~atomic_load_relaxed(&arena->purged[i]));
+  }
+  return count;
 }
 
 struct arena *arena_create(const struct arena_setup *setup) {
+  const mi_arena_id_t id = id_take();
+  if (id == 0) return NULL;
   const struct layout l = layout_of(setup->slice_count);
   char *metadata = NULL;
   if (page_map_reserve((uintptr_t)setup->base, setup->slice_count)) {
     metadata = metadata_reserve(setup, &l);
   }
   if (metadata == NULL) {
-    errno = ENOMEM;
+    id_give(id);
     return NULL;
   }
   struct arena *arena = metadata_place(setup, metadata, &l);
-  arena_mark_slices(arena, setup, &l);
-  if (!arena_publish(arena)) {
-    metadata_release(setup, metadata, &l);
-    errno = ENOMEM;
-    return NULL;
-  }
+  arena_mark_slices(arena, setup);
+  arena->id = id;
+  atomic_store_release(&arena_table[id - 1], (uintptr_t)arena);
+  arena_set_add(ARENAS_ALL, arena);
+  if (!setup->exclusive) arena_set_add(ARENAS_OPEN, arena);
   stats_add(&stats.arenas, 1);
   stats_add(&stats.reserved, setup->slice_count << SLICE_SHIFT);
-  if (setup->committed) stats_add(&stats.committed, setup->slice_count << SLICE_SHIFT);
+  stats_add(&stats.committed, committed_slices(arena) << SLICE_SHIFT);
   return arena;
 }
 
 /* Blocks that outlived their heaps may still lie in the arena: count their pages off. */
 static void forget_pages(const struct arena *arena) {
-  const size_t limit = arena->slice_count;
+  const size_t limit = atomic_load_relaxed(&arena->top);
   for (size_t i = bitmap_find(arena->used, 0, limit, true); i < limit;
        i = bitmap_find(arena->used, i + 1, limit, true)) {
     const struct page *page = &arena->pages[i];
@@ -161,49 +169,142 @@ static void forget_pages(const struct arena *arena) {
   }
 }
 
-static void wait_for_walks(void);
-
-void arena_destroy(struct arena *arena) {
-  atomic_compare_and_swap_full(&arena_table[arena->id - 1], (uintptr_t)arena, 0);
-  wait_for_walks();
-  forget_pages(arena);
-  page_map_set(arena->base, arena->slice_count, NULL);
-  stats_subtract(&stats.arenas, 1);
-  stats_subtract(&stats.reserved, arena->slice_count << SLICE_SHIFT);
-  size_t committed = 0;
-  for (size_t i = 0; i < bitmap_words(arena->slice_count); i++) {
-    committed += (size_t)__builtin_popcountll(atomic_load_relaxed(&arena->committed[i]));
+/* The first slice from start on that holds records, or the slice count. */
+static size_t record_slice(const struct arena *arena, size_t start) {
+  size_t lowest = arena->slice_count;
+  const struct zone_extent *extent = (struct zone_extent *)arena->zone.extent;
+  for (; extent->before != NULL; extent = extent->before) {
+    const size_t slice = ((uintptr_t)extent - arena->base) >> SLICE_SHIFT;
+    if (slice >= start && slice < lowest) lowest = slice;
   }
-  stats_subtract(&stats.committed, committed << SLICE_SHIFT);
-  if (arena->reserved_by_us) os_release(arena->reservation, arena->reservation_size);
-  if (arena->metadata_size != 0) {
-    os_release_guarded(arena->metadata, arena->metadata_size);
+  return lowest;
+}
+
+/* Claim all slices from start on but those that hold records, or none. */
+static bool claim_from(struct arena *arena, size_t start) {
+  if (start >= arena->slice_count) return true;
+  const size_t end = record_slice(arena, start);
+  if (!bitmap_claim_run(arena->used, start, end - start)) return false;
+  if (claim_from(arena, end + 1)) return true;
+  bitmap_clear_run(arena->used, start, end - start);
+  return false;
+}
+
+/* Claim every slice, so that nobody can have one. */
+static bool claim_all(struct arena *arena) {
+  for (;;) {
+    const uintptr_t before = atomic_load_acquire(&arena->holding);
+    arena_hold_begin(arena);
+    const bool all = claim_from(arena, arena->first_slice);
+    if (!all) arena_search_from(arena, arena->first_slice);
+    arena_hold_end(arena);
+    if (all) return true;
+    const uintptr_t after = atomic_load_acquire(&arena->holding);
+    if ((uint32_t)before == 0 && after == before + HOLD_ENDED) return false;
+    sched_yield(); /* others held slices too */
   }
 }
 
-struct arena *arena_reserve(const struct arena_request *request) {
-  const size_t size = request->size;
-  size_t alignment = LARGE_PAGE_SIZE;
-  if (size < LARGE_PAGE_SIZE) alignment = SLICE_SIZE;
-  void *base = os_reserve(size, alignment, request->commit);
-  if (base == NULL) {
-    errno = ENOMEM;
-    return NULL;
+static void release_extents(struct zone *zone) {
+  struct zone_extent *extent = (struct zone_extent *)zone->extent;
+  while (extent->before != NULL) {
+    struct zone_extent *before = extent->before;
+    zone->source->give(zone, extent, extent->size);
+    extent = before;
   }
-  if (request->allow_large) os_prefer_huge_pages(base, size);
-  const struct arena_setup setup = {
-      .base = base,
-      .slice_count = size >> SLICE_SHIFT,
-      .reservation = base,
-      .reservation_size = size,
-      .committed = request->commit,
-      .zero = true,
-      .ours = true,
-      .exclusive = request->exclusive,
-      .automatic = request->automatic,
-      .numa_node = -1,
-      .null_slice = SIZE_MAX,
-  };
+}
+
+static void arena_forget(struct arena *arena) {
+  const mi_arena_id_t id = arena->id;
+  while (atomic_load_after_full(&arena->users) != ARENA_CLOSED) sched_yield();
+  page_map_set(arena->base, atomic_load_relaxed(&arena->top), NULL);
+  atomic_compare_and_swap_full(&arena_table[id - 1], (uintptr_t)arena, ID_TAKEN);
+  readers_wait();
+  stats_subtract(&stats.arenas, 1);
+  stats_subtract(&stats.reserved, arena_size(arena));
+  stats_subtract(&stats.committed, committed_slices(arena) << SLICE_SHIFT);
+  for (int set = 0; set < ARENA_SETS; set++) arena_set_remove(set, arena);
+  id_give(id);
+  const struct arena_setup setup = arena->setup;
+  if (!setup.metadata_inside) {
+    release_extents(&arena->zone);
+    os_release_guarded(arena->metadata, layout_of(setup.slice_count).size);
+  }
+  if (setup.reservation != NULL) os_release(setup.reservation, setup.reservation_size);
+}
+
+/* Count a user of the arena in, unless it is closed. */
+static struct arena *arena_enter(mi_arena_id_t id, uintptr_t user) {
+  if (arena_of_id(id) == NULL) return NULL;
+  struct reader *section = read_begin();
+  struct arena *arena = arena_of_id(id);
+  uintptr_t users;
+  do {
+    users = arena == NULL ? ARENA_CLOSED : atomic_load_relaxed(&arena->users);
+  } while ((users & ARENA_CLOSED) == 0 &&
+           !atomic_compare_and_swap_full(&arena->users, users, users + user));
+  read_end(section);
+  return (users & ARENA_CLOSED) != 0 ? NULL : arena;
+}
+
+struct arena *arena_pin(mi_arena_id_t id) {
+  return arena_enter(id, 1);
+}
+
+void arena_unpin(struct arena *arena) { atomic_fetch_sub_full(&arena->users, 1); }
+
+struct arena *arena_view_begin(mi_arena_id_t id) {
+  return arena_enter(id, ARENA_VIEW);
+}
+
+void arena_view_end(struct arena *arena) {
+  atomic_fetch_sub_full(&arena->users, ARENA_VIEW);
+}
+
+/* Let nobody else in. Returns false when it is pinned or closed. */
+static bool arena_close(struct arena *arena) {
+  uintptr_t users;
+  do {
+    users = atomic_load_relaxed(&arena->users);
+    if ((users & (ARENA_CLOSED | (ARENA_VIEW - 1))) != 0) return false;
+  } while (!atomic_compare_and_swap_full(&arena->users, users, users | ARENA_CLOSED));
+  return true;
+}
+
+int arena_destroy(mi_arena_id_t id, bool with_blocks) {
+  struct reader *section = read_begin();
+  struct arena *arena = arena_of_id(id);
+  const bool closed = arena != NULL && arena_close(arena);
+  read_end(section);
+  if (!closed) return arena == NULL ? EINVAL : EBUSY;
+  if (with_blocks) {
+    forget_pages(arena);
+  } else if (!claim_all(arena)) {
+    atomic_fetch_and_full(&arena->users, ~ARENA_CLOSED);
+    return EBUSY;
+  }
+  arena_forget(arena);
+  return 0;
+}
+
+struct arena *arena_reserve(size_t size, bool allow_large, struct arena_setup setup) {
+  void *base = NULL;
+  if (allow_large) base = os_reserve_large(align_up(size, LARGE_PAGE_SIZE));
+  if (base != NULL) {
+    size = align_up(size, LARGE_PAGE_SIZE);
+    setup.committed = setup.pinned = true;
+  } else {
+    const size_t alignment = size < LARGE_PAGE_SIZE ? SLICE_SIZE : LARGE_PAGE_SIZE;
+    base = os_reserve(size, alignment, setup.committed);
+    if (base == NULL) return NULL;
+    if (allow_large) os_prefer_huge_pages(base, size);
+  }
+  setup.base = setup.reservation = base;
+  setup.reservation_size = size;
+  setup.slice_count = size >> SLICE_SHIFT;
+  setup.zero = setup.ours = true;
+  setup.numa_node = -1;
+  setup.null_slice = SIZE_MAX;
   struct arena *arena = arena_create(&setup);
   if (arena == NULL) os_release(base, size);
   return arena;
@@ -213,259 +314,87 @@ struct arena *arena_reserve(const struct arena_request *request) {
 
 struct arena *arena_of_id(mi_arena_id_t id) {
   if (id < 1 || id > ARENAS_MAX) return NULL;
-  return (struct arena *)atomic_load_acquire(&arena_table[id - 1]);
+  const uintptr_t word = atomic_load_acquire(&arena_table[id - 1]);
+  return word == ID_TAKEN ? NULL : (struct arena *)word;
 }
 
-/* Walks count themselves in under the parity of the epoch. Whoever destroys an arena takes
- * it out of the table, moves the epoch on, and waits for the walks of the old parity. */
-static atomic_word walk_epoch;
-static atomic_word walks_in_epoch[2];
-static atomic_word waiting_for_walks; /* 1 while a thread waits in wait_for_walks */
+void arena_set_add(enum arena_set set, const struct arena *arena) {
+  atomic_word *map = arena_sets[set];
+  const size_t index = (size_t)arena->id - 1;
+  atomic_barrier_after_full();
+  if (!bitmap_get(map, index)) bitmap_set_run(map, index, 1);
+}
 
-struct arena_walk arena_walk_begin(void) {
-  for (;;) {
-    const unsigned epoch = atomic_load_acquire(&walk_epoch) & 1;
-    atomic_fetch_add_full(&walks_in_epoch[epoch], 1);
-    if ((atomic_load_after_full(&walk_epoch) & 1) == epoch) {
-      return (struct arena_walk){0, atomic_load_acquire(&arena_table_limit), epoch};
-    }
-    atomic_fetch_sub_full(&walks_in_epoch[epoch], 1);
-  }
+void arena_set_remove(enum arena_set set, const struct arena *arena) {
+  bitmap_clear_run(arena_sets[set], (size_t)arena->id - 1, 1);
+  atomic_barrier_after_full();
+}
+
+struct arena_walk arena_walk_begin(enum arena_set set) {
+  return (struct arena_walk){set, 0, read_begin()};
 }
 
 struct arena *arena_walk_next(struct arena_walk *walk) {
-  while (walk->next < walk->limit) {
-    struct arena *arena = (struct arena *)atomic_load_acquire(&arena_table[walk->next++]);
-    if (arena != NULL) return arena;
+  struct arena *arena = NULL;
+  while (arena == NULL) {
+    const size_t index = bitmap_find(arena_sets[walk->set], walk->next, ARENAS_MAX, true);
+    if (index == ARENAS_MAX) return NULL;
+    walk->next = index + 1;
+    arena = arena_of_id((mi_arena_id_t)walk->next);
   }
-  return NULL;
-}
-
-void arena_walk_end(struct arena_walk *walk) {
-  atomic_fetch_sub_full(&walks_in_epoch[walk->epoch], 1);
-}
-
-/* One at a time: were the epoch moved on twice, a walk that began before both would be waited
- * for by the first only. */
-static void wait_for_walks(void) {
-  while (!atomic_compare_and_swap_full(&waiting_for_walks, 0, 1)) sched_yield();
-  const unsigned before = atomic_fetch_add_full(&walk_epoch, 1) & 1;
-  while (atomic_load_after_full(&walks_in_epoch[before]) != 0) sched_yield();
-  atomic_store_release(&waiting_for_walks, 0);
-}
-
-struct arena *arena_of_address(const void *p) {
-  struct arena_walk walk = arena_walk_begin();
-  struct arena *arena;
-  while ((arena = arena_walk_next(&walk)) != NULL) {
-    if ((uintptr_t)p - arena->base < arena->slice_count << SLICE_SHIFT) break;
-  }
-  arena_walk_end(&walk);
   return arena;
 }
 
-/* ---- slices ---- */
+void arena_walk_end(struct arena_walk *walk) { read_end(walk->section); }
 
-/* The first slice at or after start at which an aligned run can begin. */
-static size_t slice_align(const struct arena *arena, size_t start, size_t alignment) {
-  if (alignment <= SLICE_SIZE) return start;
-  const uintptr_t address = arena->base + (start << SLICE_SHIFT);
-  return (align_up(address, alignment) - arena->base) >> SLICE_SHIFT;
+static bool ranges_overlap(uintptr_t a, size_t a_size, uintptr_t b, size_t b_size) {
+  return a < b + b_size && b < a + a_size;
 }
 
-void arena_search_from(struct arena *arena, size_t start) {
-  uintptr_t hint = atomic_load_relaxed(&arena->search_start);
-  while (start < hint &&
-         !atomic_compare_and_swap_full(&arena->search_start, hint, start)) {
-    hint = atomic_load_relaxed(&arena->search_start);
-  }
-}
-
-/* Claim a run that looked free. One that crosses words may be given up half-way. */
-static bool claim_exactly(struct arena *arena, size_t start, size_t count) {
-  if (start / WORD_BITS == (start + count - 1) / WORD_BITS) {
-    return bitmap_claim_run(arena->used, start, count);
-  }
-  arena_hold_begin(arena);
-  const bool claimed = bitmap_claim_run(arena->used, start, count);
-  if (!claimed) arena_search_from(arena, start);
-  arena_hold_end(arena);
-  return claimed;
-}
-
-/* Find and claim a run in [start, limit). Returns its first slice or SIZE_MAX. */
-static size_t claim_run_from(struct arena *arena, size_t start, size_t count,
-                             size_t alignment) {
-  const size_t limit = arena->slice_count;
-  for (;;) {
-    start = bitmap_find(arena->used, start, limit, false);
-    start = slice_align(arena, start, alignment);
-    if (start > limit || count > limit - start) return SIZE_MAX;
-    const size_t taken = bitmap_find(arena->used, start, start + count, true);
-    if (taken < start + count) {
-      start = taken + 1;
-    } else if (claim_exactly(arena, start, count)) {
-      return start;
-    }
-  }
-}
-
-static size_t claim_run(struct arena *arena, size_t count, size_t alignment) {
-  if (count > arena->slice_count) return SIZE_MAX;
-  const uintptr_t hint = atomic_load_relaxed(&arena->search_start);
-  size_t found = claim_run_from(arena, hint, count, alignment);
-  if (found == SIZE_MAX && hint != 0) found = claim_run_from(arena, 0, count, alignment);
-  if (count == 1 && alignment <= SLICE_SIZE) {
-    /* All below the find is used; if something was given back meanwhile, the hint has
-     * changed and the swap fails. */
-    const size_t next = found == SIZE_MAX ? arena->slice_count : found + 1;
-    atomic_compare_and_swap_full(&arena->search_start, hint, next);
-  }
-  return found;
-}
-
-/* The free and uncommitted slices behind a run, to the end of its 1 MiB. */
-static size_t slices_to_commit_behind(const struct arena *arena, size_t end) {
-  size_t limit = align_up(end, COMMIT_RUN_SLICES);
-  if (limit > arena->slice_count) limit = arena->slice_count;
-  size_t count = 0;
-  while (end + count < limit && !bitmap_get(arena->used, end + count) &&
-         !bitmap_get(arena->committed, end + count)) {
-    count++;
-  }
-  return count;
-}
-
-/* Commit a claimed run. Where commits happen on demand, commit what lies behind it too, so
- * that small pages do not cost a system call each; that is claimed meanwhile. */
-static bool commit_run(struct arena *arena, size_t start, size_t count) {
-  if (bitmap_is_set_run(arena->committed, start, count)) return true;
-  char *p = arena_slice_address(arena, start);
-  const size_t end = start + count;
-  const size_t behind = slices_to_commit_behind(arena, end);
-  size_t committed = 0;
-  if (behind > 0) {
-    arena_hold_begin(arena);
-    if (bitmap_claim_run(arena->used, end, behind)) {
-      if (os_commit(p, (count + behind) << SLICE_SHIFT)) committed = count + behind;
-      bitmap_set_run(arena->committed, start, committed);
-      bitmap_clear_run(arena->used, end, behind);
-    }
-    arena_search_from(arena, end);
-    arena_hold_end(arena);
-  }
-  if (committed == 0) {
-    if (!os_commit(p, count << SLICE_SHIFT)) return false;
-    committed = count;
-    bitmap_set_run(arena->committed, start, count);
-  }
-  stats_add(&stats.committed, committed << SLICE_SHIFT);
-  return true;
-}
-
-struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t alignment,
-                                bool *is_zero) {
-  size_t start;
-  uintptr_t before, after;
-  for (;;) {
-    before = atomic_load_acquire(&arena->holding);
-    start = claim_run(arena, slice_count, alignment);
-    if (start != SIZE_MAX) break;
-    after = atomic_load_acquire(&arena->holding);
-    if (before == after && (uint32_t)after == 0) return NULL;
-    sched_yield(); /* some slices were only held for a moment: look again */
-  }
-  if (!commit_run(arena, start, slice_count)) {
-    bitmap_clear_run(arena->used, start, slice_count);
-    arena_search_from(arena, start);
-    return NULL;
-  }
-  if (atomic_load_relaxed(&arena->purge_at) != 0) {
-    bitmap_clear_run(arena->purge, start, slice_count);
-  }
-  *is_zero =
-      bitmap_set_run(arena->dirty, start, slice_count) == slice_count && arena->zero;
-  struct page *page = &arena->pages[start];
-  if (page->arena == NULL) { /* once: these never change */
-    page->arena = arena;
-    page->free = arena_free_plane(arena, start);
-  }
-  return page;
-}
-
-void arena_release_slices(struct page *page, size_t slice_count) {
-  struct arena *arena = page->arena;
-  const size_t start = page_slice_index(page);
-  if (!arena->pinned) arena_schedule_purge(arena, start, slice_count);
-  bitmap_clear_run(arena->used, start, slice_count);
-  arena_search_from(arena, start);
-}
-
-/* ---- all arenas ---- */
-
-/* From arenas of this thread's NUMA node or of none, or with far from the others. */
-static struct page *claim_from_known(size_t slice_count, size_t alignment, bool *is_zero,
-                                     bool far, bool *others) {
-  const bool automatic_only = option_get(mi_option_disallow_arena_alloc) != 0;
-  const long nodes = option_get(mi_option_use_numa_nodes);
-  const int node = nodes > 0 ? os_numa_node() % (int)nodes : os_numa_node();
-  struct page *page = NULL;
-  struct arena_walk walk = arena_walk_begin();
-  for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
-    if (arena->exclusive || (automatic_only && !arena->automatic)) continue;
-    const bool is_far = arena->numa_node >= 0 && arena->numa_node != node;
-    if (is_far != far) {
-      *others = true;
-    } else {
-      page = arena_claim_slices(arena, slice_count, alignment, is_zero);
-    }
+bool arenas_contain(const void *p) {
+  bool contain = false;
+  struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
+  for (struct arena *arena; !contain && (arena = arena_walk_next(&walk)) != NULL;) {
+    contain = ranges_overlap((uintptr_t)p, 1, arena->base, arena_size(arena));
   }
   arena_walk_end(&walk);
-  return page;
+  return contain;
 }
 
-/* Reserve another arena for everybody, large enough for a run of this size. */
-static struct arena *arena_reserve_default(size_t size) {
-  const size_t wanted = align_up(mi_option_get_size(mi_option_arena_reserve), SLICE_SIZE);
-  const long eager = option_get(mi_option_arena_eager_commit);
-  const bool large = option_get(mi_option_large_os_pages) != 0;
-  const bool commit = eager == 1 || large || (eager == 2 && !os_commits_strictly());
-  struct arena_request request = {wanted, commit, large, false, true};
-  struct arena *arena = NULL;
-  /* Where address space is short, a smaller arena serves too. */
-  while (arena == NULL && request.size > size && request.size >= 8 * SLICE_SIZE) {
-    arena = arena_reserve(&request);
-    request.size = align_up(request.size / 8, SLICE_SIZE);
+/* A reservation may be larger than its arena. */
+static bool overlaps_arena(uintptr_t base, size_t size) {
+  bool overlaps = false;
+  struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
+  for (struct arena *arena; !overlaps && (arena = arena_walk_next(&walk)) != NULL;) {
+    overlaps = ranges_overlap(base, size, arena->base, arena_size(arena)) ||
+               ranges_overlap(base, size, (uintptr_t)arena->setup.reservation,
+                              arena->setup.reservation_size);
   }
-  if (arena != NULL) return arena;
-  log_warning("arena_reserve", "no %zu bytes of address space: trying %zu", wanted, size);
-  request.size = size;
-  return arena_reserve(&request);
+  arena_walk_end(&walk);
+  return overlaps;
 }
 
-struct page *arenas_claim_slices(size_t slice_count, size_t alignment, bool may_reserve,
-                                 bool *is_zero) {
-  bool others = false;
-  struct page *page = claim_from_known(slice_count, alignment, is_zero, false, &others);
-  if (page == NULL && others) {
-    page = claim_from_known(slice_count, alignment, is_zero, true, &others);
+/* Held from when an area is found to overlap nothing until its arena is known. */
+static atomic_word creating_over;
+
+int arena_create_over(const struct arena_setup *setup, struct arena **arena) {
+  const uintptr_t base = (uintptr_t)setup->base;
+  int error = EINVAL;
+  while (!atomic_compare_and_swap_full(&creating_over, 0, 1)) sched_yield();
+  /* Blocks with a mapping of their own are in no arena with an id, but in the map. */
+  if (page_map_is_empty(base, setup->slice_count) &&
+      !overlaps_arena(base, setup->slice_count << SLICE_SHIFT)) {
+    *arena = arena_create(setup);
+    error = *arena == NULL ? ENOMEM : 0;
   }
-  if (page != NULL) return page;
-  if (!may_reserve || option_get(mi_option_disallow_os_alloc) != 0) return NULL;
-  size_t size = slice_count << SLICE_SHIFT;
-  if (alignment > SLICE_SIZE && __builtin_add_overflow(size, alignment, &size)) {
-    return NULL;
-  }
-  struct arena *arena = arena_reserve_default(size);
-  if (arena == NULL) return NULL;
-  return arena_claim_slices(arena, slice_count, alignment, is_zero);
+  atomic_store_release(&creating_over, 0);
+  return error;
 }
 
 void arenas_after_fork(void) {
-  atomic_store_relaxed(&walks_in_epoch[0], 0);
-  atomic_store_relaxed(&walks_in_epoch[1], 0);
-  atomic_store_relaxed(&waiting_for_walks, 0);
-  struct arena_walk walk = arena_walk_begin();
+  readers_after_fork();
+  atomic_store_relaxed(&creating_over, 0);
+  struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
   for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
     atomic_store_relaxed(&arena->holding, 0);
   }

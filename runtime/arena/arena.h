@@ -8,10 +8,14 @@
  *   committed   may be touched
  *   dirty       handed out before: its contents are not known to be zero
  *   purge       free, and its memory waits to go back to the system
+ *   purged      free, and its memory has gone back
  *   abandoned   a page without an owner begins here
  *
  * Metadata lies in a guarded mapping of its own for arenas that mirt reserves, and inside
- * the area for memory that the user hands over.
+ * the area, at its start, for memory that the user hands over.
+ *
+ * An arena lives while somebody pins it, or a slice of it is used, or a read section that
+ * may have seen it is open.
  */
 #ifndef MIRT_ARENA_ARENA_H
 #define MIRT_ARENA_ARENA_H
@@ -19,9 +23,32 @@
 #include <mimalloc.h>
 
 #include "arena/descriptor.h"
+#include "arena/reader.h"
 #include "arena/zone.h"
 
 #define ARENAS_MAX 4096
+
+/* In arena->users, above the count of those who pin it. */
+#define ARENA_VIEW ((uintptr_t)1 << 32)
+#define ARENA_CLOSED ((uintptr_t)1 << 63)
+
+/* How an arena is made, over reserved memory. */
+struct arena_setup {
+  void *base; /* slice-aligned */
+  size_t slice_count;
+  void *reservation; /* released with the arena; NULL: the memory is the user's */
+  size_t reservation_size;
+  int numa_node;        /* -1: none preferred */
+  size_t null_slice;    /* a slice never handed out, or SIZE_MAX */
+  bool committed;       /* may be touched from the start */
+  bool automatic;       /* reserved because memory was needed, not on request */
+  bool exclusive;       /* only heaps bound to it allocate in it */
+  bool pinned;          /* never decommitted, reset or protected */
+  bool zero;            /* slices never handed out are zero */
+  bool ours;            /* private anonymous memory of our own: purging gives zeros */
+  bool metadata_inside; /* in the first slices, and not in a mapping */
+  bool in_cage;         /* ends with its cage only */
+};
 
 struct arena {
   mi_arena_id_t id; /* from 1; 0 for the arena of one large block */
@@ -33,6 +60,7 @@ struct arena {
   atomic_word *committed;
   atomic_word *dirty;
   atomic_word *purge;
+  atomic_word *purged;
   atomic_word *abandoned;
   atomic_word search_start;    /* a hint: no free slice below */
   atomic_word abandoned_count; /* bits set in abandoned, or about to be */
@@ -41,69 +69,82 @@ struct arena {
                                   purge them or to try for a longer run; upper half: how
                                   many have finished */
   atomic_word adopt_hand;      /* where the next search for an abandoned page begins */
-  atomic_word heap_count;      /* heaps bound to it */
-  int numa_node;               /* -1: none preferred */
-  bool automatic;              /* reserved because memory was needed, not on request */
-  bool exclusive;              /* only heaps bound to it allocate in it */
-  bool pinned;                 /* never decommitted, reset or protected */
-  bool zero;                   /* slices never handed out are zero */
+  atomic_word users;           /* lower half: heaps bound to it and others who pin it;
+                                  upper half: views, and whether it is being destroyed */
+  atomic_word top;             /* slices from here on were never handed out */
+  size_t first_slice;          /* those before hold metadata */
+  struct arena_setup setup;    /* as it was made */
   bool planes_zero;            /* planes never used are zero */
-  bool purge_zeroes;           /* purged memory reads as zero */
-  bool reserved_by_us;
-  void *reservation; /* what to unmap, if reserved by us */
-  size_t reservation_size;
   void *metadata;
-  size_t metadata_size; /* 0: the metadata lies inside the area */
-  struct zone zone;     /* for records of heaps bound to it */
+  struct zone zone; /* for records of heaps bound to it */
 };
 
-/* How to make an arena over reserved memory. */
-struct arena_setup {
-  void *base; /* slice-aligned */
-  size_t slice_count;
-  void *reservation; /* released with the arena; NULL: the memory is the user's */
-  size_t reservation_size;
-  bool committed, pinned, zero, exclusive, automatic, metadata_inside;
-  bool ours; /* private anonymous memory of our own: purging gives zeros */
-  int numa_node;
-  size_t null_slice; /* a slice never handed out, or SIZE_MAX */
-};
+/* Slices that metadata inside an area of so many slices takes. */
+size_t arena_metadata_slices(size_t slice_count);
 
-/* Make an arena and publish it. Returns NULL, with errno ENOMEM, when there is no memory
- * for its metadata, or no free id. */
+/* Make an arena and publish it, pinned. Returns NULL when there is no memory for its metadata, or
+ * no free id. */
 struct arena *arena_create(const struct arena_setup *setup);
 
-/* Forget an arena that nothing uses, and release what we reserved. */
-void arena_destroy(struct arena *arena);
+/* The same over memory of the user's. Returns 0, EINVAL when it overlaps an arena or a
+ * block, or ENOMEM. */
+int arena_create_over(const struct arena_setup *setup, struct arena **arena);
 
-/* Reserve an arena of our own. */
-struct arena_request {
-  size_t size; /* bytes, whole slices */
-  bool commit, allow_large, exclusive, automatic;
-};
-struct arena *arena_reserve(const struct arena_request *request);
+/* Forget an arena, and release what we reserved; with_blocks whatever is in it, and nobody
+ * may use it any more, else only when no slice is used. Returns 0, EINVAL for an unknown
+ * id, or EBUSY, with nothing changed, when it is pinned or a slice is used. */
+int arena_destroy(mi_arena_id_t id, bool with_blocks);
 
-/* The arena with this id, or NULL. */
+/* Keep an arena from being destroyed: to do so fails meanwhile. Returns NULL for an unknown id. */
+struct arena *arena_pin(mi_arena_id_t id);
+void arena_unpin(struct arena *arena);
+
+/* The same for a while, so that who destroys it waits instead of failing. */
+struct arena *arena_view_begin(mi_arena_id_t id);
+void arena_view_end(struct arena *arena);
+
+/* Reserve memory for an arena of our own, of so many bytes in whole slices, and make it,
+ * pinned: committed, automatic or exclusive as the setup says. NULL without memory. */
+struct arena *arena_reserve(size_t size, bool allow_large, struct arena_setup setup);
+
+/* The arena with this id, or NULL. The caller knows that it is not destroyed meanwhile. */
 struct arena *arena_of_id(mi_arena_id_t id);
 
-/* A walk over all arenas. An arena is destroyed only after the walks that may have seen it
- * have ended, so a walk ends soon and calls nothing that the user wrote:
+/* Sets of arenas, so that to look for a few among thousands costs no more than those few. */
+enum arena_set {
+  ARENAS_ALL,
+  ARENAS_OPEN,           /* serve everybody and may have a free slice */
+  ARENAS_WITH_ABANDONED, /* serve everybody and may have an abandoned page */
+  ARENAS_TO_PURGE,       /* may have slices that wait for purge */
+  ARENA_SETS
+};
+
+/* Put an arena into a set. To take it out and look again whether it belongs there is safe
+ * against others who put it in: both are full operations. */
+void arena_set_add(enum arena_set set, const struct arena *arena);
+void arena_set_remove(enum arena_set set, const struct arena *arena);
+
+/* A walk over the arenas of a set is a read section:
  *
- *   struct arena_walk walk = arena_walk_begin();
+ *   struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
  *   for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) ...
  *   arena_walk_end(&walk);
  */
 struct arena_walk {
+  enum arena_set set;
   size_t next;
-  size_t limit;
-  unsigned epoch;
+  struct reader *section;
 };
-struct arena_walk arena_walk_begin(void);
+struct arena_walk arena_walk_begin(enum arena_set set);
 struct arena *arena_walk_next(struct arena_walk *walk);
 void arena_walk_end(struct arena_walk *walk);
 
-/* The arena whose area holds p, or NULL. */
-struct arena *arena_of_address(const void *p);
+/* May heaps that are not bound to it use an arena, now? One of ARENAS_OPEN or
+ * ARENAS_WITH_ABANDONED, that is. */
+bool arena_serves_unbound(const struct arena *arena);
+
+/* Does p lie in an arena? */
+bool arenas_contain(const void *p);
 
 /* Claim slice_count slices whose start is aligned to alignment bytes, committed. Sets
  * *is_zero to whether their contents are known to be zero. Returns the descriptor of the
@@ -131,19 +172,29 @@ void arenas_purge(bool force);
 /* Slices that are about to be given back: let them wait for purge, or purge them now. */
 void arena_schedule_purge(struct arena *arena, size_t start, size_t count);
 
-/* Bracket what takes slices and gives them back: whoever finds the arena full meanwhile looks
- * again. */
+/* Wipe the metadata of free slices, where enough of them lie together. The arena is held. */
+void arena_wipe_metadata(struct arena *arena);
+
+/* Bracket what takes slices and gives them back: whoever finds the arena full meanwhile
+ * looks again. */
+#define HOLD_ENDED ((uintptr_t)1 << 32)
+
 static inline void arena_hold_begin(struct arena *arena) {
   atomic_fetch_add_full(&arena->holding, 1);
 }
 
 static inline void arena_hold_end(struct arena *arena) {
-  atomic_fetch_add_full(&arena->holding, ((uintptr_t)1 << 32) - 1);
+  atomic_fetch_add_full(&arena->holding, HOLD_ENDED - 1);
 }
 
 /* Is it the page of a large block with a mapping of its own? */
 static inline bool page_has_own_mapping(const struct page *page) {
   return page->arena->id == 0;
+}
+
+/* Bytes. */
+static inline size_t arena_size(const struct arena *arena) {
+  return arena->slice_count << SLICE_SHIFT;
 }
 
 static inline size_t page_slice_index(const struct page *page) {

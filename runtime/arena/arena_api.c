@@ -1,11 +1,9 @@
 /* arena_api.c - the arena functions of mimalloc.h, as far as they need no heap. */
 #include <errno.h>
-#include <string.h>
 
 #include "arena/arena.h"
-#include "base/bitmap.h"
+#include "arena/page_map.h"
 #include "base/log.h"
-#include "base/option.h"
 #include "os/os.h"
 
 #define HUGE_PAGE_SIZE GiB
@@ -16,32 +14,37 @@ size_t mi_arena_min_size(void) { return 4 * SLICE_SIZE; }
 
 void *mi_arena_area(mi_arena_id_t arena_id, size_t *size) {
   const struct arena *arena = arena_of_id(arena_id);
-  if (size != NULL) *size = arena == NULL ? 0 : arena->slice_count << SLICE_SHIFT;
+  if (size != NULL) *size = arena == NULL ? 0 : arena_size(arena);
   return arena == NULL ? NULL : (void *)arena->base;
 }
 
 bool mi_arena_contains(mi_arena_id_t arena_id, const void *p) {
   const struct arena *arena = arena_of_id(arena_id);
-  return arena != NULL && (uintptr_t)p - arena->base < arena->slice_count << SLICE_SHIFT;
+  return arena != NULL && (uintptr_t)p - arena->base < arena_size(arena);
 }
 
 /* ---- reserving ---- */
 
+/* Tell the caller the id of a new arena, and let go of it. */
+static void hand_out(struct arena *arena, mi_arena_id_t *arena_id) {
+  if (arena_id != NULL) *arena_id = arena->id;
+  arena_unpin(arena);
+}
+
 int mi_reserve_os_memory_ex(size_t size, bool commit, bool allow_large, bool exclusive,
                             mi_arena_id_t *arena_id) {
   if (arena_id != NULL) *arena_id = 0;
-  if (size == 0 || size > PTRDIFF_MAX - SLICE_SIZE) {
+  if (size == 0 || size > PTRDIFF_MAX - HUGE_PAGE_SIZE) {
     log_error(EINVAL, "mi_reserve_os_memory_ex", "size %zu is out of range", size);
     return EINVAL;
   }
-  const struct arena_request request = {align_up(size, SLICE_SIZE), commit, allow_large,
-                                        exclusive, false};
-  const struct arena *arena = arena_reserve(&request);
+  const struct arena_setup setup = {.committed = commit, .exclusive = exclusive};
+  struct arena *arena = arena_reserve(align_up(size, SLICE_SIZE), allow_large, setup);
   if (arena == NULL) {
     log_error(ENOMEM, "mi_reserve_os_memory_ex", "cannot reserve %zu bytes", size);
     return ENOMEM;
   }
-  if (arena_id != NULL) *arena_id = arena->id;
+  hand_out(arena, arena_id);
   return 0;
 }
 
@@ -49,116 +52,188 @@ int mi_reserve_os_memory(size_t size, bool commit, bool allow_large) {
   return mi_reserve_os_memory_ex(size, commit, allow_large, false, NULL);
 }
 
-int mi_reserve_huge_os_pages_at_ex(size_t pages, int numa_node, size_t timeout_msecs,
-                                   bool exclusive, mi_arena_id_t *arena_id) {
-  (void)timeout_msecs; /* one system call: there is nothing to stop half-way */
-  if (arena_id != NULL) *arena_id = 0;
-  if (pages == 0) return 0;
-  if (pages > PTRDIFF_MAX / HUGE_PAGE_SIZE) {
-    log_error(EINVAL, "mi_reserve_huge_os_pages_at_ex", "%zu pages is out of range",
-              pages);
-    return EINVAL;
+/* ---- huge pages ---- */
+
+/* Huge pages that one call wants, on one node after the other. */
+struct huge_request {
+  const char *function;
+  size_t wanted, done; /* pages */
+  uint64_t began;      /* clock milliseconds */
+  size_t timeout;      /* milliseconds; 0: none */
+  int bind_error;
+};
+
+/* Is the time over, or will it be by far? */
+static bool huge_timed_out(const struct huge_request *request) {
+  if (request->timeout == 0 || request->done == 0) return false;
+  const uint64_t elapsed = os_clock_milliseconds() - request->began;
+  return elapsed >= request->timeout ||
+         elapsed * request->wanted / request->done > request->timeout * 3 / 2;
+}
+
+/* Put huge pages over reserved addresses from base on. Returns how many. */
+static size_t huge_map(struct huge_request *request, char *base, size_t pages, int node,
+                       int *error) {
+  for (size_t i = 0; i < pages; i++) {
+    int bind_error;
+    *error = huge_timed_out(request)
+                 ? ETIMEDOUT
+                 : os_map_huge_page(base + i * HUGE_PAGE_SIZE, node, &bind_error);
+    if (*error != 0) return i;
+    if (bind_error != 0) request->bind_error = bind_error;
+    request->done++;
   }
+  return pages;
+}
+
+/* Reserve the pages of one node as an arena. Returns 0 or why there are fewer. */
+static int huge_reserve(struct huge_request *request, size_t pages, int node,
+                        bool exclusive, mi_arena_id_t *arena_id) {
   const size_t size = pages * HUGE_PAGE_SIZE;
-  void *base = os_reserve_huge(size, numa_node);
-  struct arena *arena = NULL;
-  if (base != NULL) {
-    const struct arena_setup setup = {.base = base,
-                                      .slice_count = size >> SLICE_SHIFT,
-                                      .reservation = base,
-                                      .reservation_size = size,
-                                      .committed = true,
-                                      .pinned = true,
-                                      .zero = true,
-                                      .ours = true,
-                                      .exclusive = exclusive,
-                                      .numa_node = numa_node,
-                                      .null_slice = SIZE_MAX};
-    arena = arena_create(&setup);
-    if (arena == NULL) os_release(base, size);
-  }
+  char *base = os_reserve(size, HUGE_PAGE_SIZE, false);
+  if (base == NULL) return ENOMEM;
+  int error = 0;
+  const size_t got = huge_map(request, base, pages, node, &error) * HUGE_PAGE_SIZE;
+  os_release(base + got, size - got);
+  if (got == 0) return error;
+  const struct arena_setup setup = {.base = base,
+                                    .slice_count = got >> SLICE_SHIFT,
+                                    .reservation = base,
+                                    .reservation_size = got,
+                                    .committed = true,
+                                    .pinned = true,
+                                    .zero = true,
+                                    .ours = true,
+                                    .exclusive = exclusive,
+                                    .numa_node = request->bind_error == 0 ? node : -1,
+                                    .null_slice = SIZE_MAX};
+  struct arena *arena = arena_create(&setup);
   if (arena == NULL) {
-    log_error(ENOMEM, "mi_reserve_huge_os_pages_at_ex",
-              "the system has no %zu huge pages of 1 GiB", pages);
+    os_release(base, got);
+    request->done -= got / HUGE_PAGE_SIZE;
     return ENOMEM;
   }
-  if (arena_id != NULL) *arena_id = arena->id;
-  return 0;
+  hand_out(arena, arena_id);
+  return error;
+}
+
+static struct huge_request huge_begin(const char *function, size_t pages,
+                                      size_t timeout_msecs) {
+  return (struct huge_request){function,      pages, 0, os_clock_milliseconds(),
+                               timeout_msecs, 0};
+}
+
+/* Report what went wrong, and return it. */
+static int huge_end(const struct huge_request *request, int error) {
+  if (request->bind_error != 0) {
+    log_failure(request->bind_error, request->function,
+                "the system does not bind huge pages to their node");
+  }
+  if (error != 0) {
+    log_error(error, request->function, "%s after %zu of %zu huge pages of 1 GiB",
+              error == ETIMEDOUT ? "timed out" : "no more", request->done,
+              request->wanted);
+  }
+  return error;
+}
+
+static int huge_too_many(const char *function, size_t pages) {
+  log_error(EINVAL, function, "%zu pages is out of range", pages);
+  return EINVAL;
+}
+
+int mi_reserve_huge_os_pages_at_ex(size_t pages, int numa_node, size_t timeout_msecs,
+                                   bool exclusive, mi_arena_id_t *arena_id) {
+  static const char function[] = "mi_reserve_huge_os_pages_at_ex";
+  if (arena_id != NULL) *arena_id = 0;
+  if (pages == 0) return 0;
+  if (pages > PTRDIFF_MAX / HUGE_PAGE_SIZE) return huge_too_many(function, pages);
+  struct huge_request request = huge_begin(function, pages, timeout_msecs);
+  return huge_end(&request, huge_reserve(&request, pages, numa_node < 0 ? -1 : numa_node,
+                                         exclusive, arena_id));
 }
 
 int mi_reserve_huge_os_pages_at(size_t pages, int numa_node, size_t timeout_msecs) {
   return mi_reserve_huge_os_pages_at_ex(pages, numa_node, timeout_msecs, false, NULL);
 }
 
+static int huge_interleave(size_t pages, size_t nodes, size_t timeout_msecs,
+                           size_t *reserved) {
+  static const char function[] = "mi_reserve_huge_os_pages_interleave";
+  *reserved = 0;
+  if (pages > PTRDIFF_MAX / HUGE_PAGE_SIZE) return huge_too_many(function, pages);
+  if (nodes == 0) nodes = os_numa_node_count();
+  struct huge_request request = huge_begin(function, pages, timeout_msecs);
+  int error = 0;
+  for (size_t node = 0; node < nodes && error == 0; node++) {
+    const size_t share = pages / nodes + (node < pages % nodes ? 1 : 0);
+    if (share == 0) break;
+    error = huge_reserve(&request, share, (int)node, false, NULL);
+  }
+  *reserved = request.done;
+  return huge_end(&request, error);
+}
+
 int mi_reserve_huge_os_pages_interleave(size_t pages, size_t numa_nodes,
                                         size_t timeout_msecs) {
-  if (pages == 0) return 0;
-  const size_t nodes = numa_nodes != 0 ? numa_nodes : os_numa_node_count();
-  for (size_t node = 0; node < nodes; node++) {
-    const size_t share = pages / nodes + (node < pages % nodes ? 1 : 0);
-    const int error =
-        mi_reserve_huge_os_pages_at(share, (int)node, timeout_msecs / nodes);
-    if (error != 0) return error;
-  }
-  return 0;
+  size_t reserved;
+  return huge_interleave(pages, numa_nodes, timeout_msecs, &reserved);
 }
 
 int mi_reserve_huge_os_pages(size_t pages, double max_secs, size_t *pages_reserved) {
-  const size_t milliseconds = max_secs > 0 ? (size_t)(max_secs * 1000) : 0;
-  const int error = mi_reserve_huge_os_pages_interleave(pages, 0, milliseconds);
-  if (pages_reserved != NULL) *pages_reserved = error == 0 ? pages : 0;
+  /* Rounded up: a limit of less than a millisecond is a limit. */
+  const size_t milliseconds = max_secs > 0 ? (size_t)(max_secs * 1000) + 1 : 0;
+  size_t reserved;
+  const int error = huge_interleave(pages, 0, milliseconds, &reserved);
+  if (pages_reserved != NULL) *pages_reserved = reserved;
   return error;
 }
 
 /* ---- managing ---- */
 
-static bool manage_fails(const char *why, const void *start, size_t size) {
-  log_error(EINVAL, "mi_manage_os_memory_ex", "%s: start %p, size %zu", why, start, size);
+static bool manage_fails(int code, const char *why, const void *start, size_t size) {
+  log_error(code, "mi_manage_os_memory_ex", "%s: start %p, size %zu", why, start, size);
   return false;
 }
 
-/* Does the area share an address with a known arena? */
-static bool overlaps_arena(uintptr_t base, size_t size) {
-  bool overlaps = false;
-  struct arena_walk walk = arena_walk_begin();
-  for (struct arena *arena; !overlaps && (arena = arena_walk_next(&walk)) != NULL;) {
-    overlaps = base < arena->base + (arena->slice_count << SLICE_SHIFT) &&
-               arena->base < base + size;
+/* The whole slices of the area, or why it cannot be an arena. */
+static const char *manage_trim(const void *start, size_t size,
+                               struct arena_setup *setup) {
+  const uintptr_t first = (uintptr_t)start;
+  uintptr_t end;
+  if (start == NULL) return "no area";
+  if (__builtin_add_overflow(first, size, &end) || end >> ADDRESS_BITS != 0) {
+    return "the area ends beyond the address space";
   }
-  arena_walk_end(&walk);
-  return overlaps;
+  const uintptr_t base = align_up(first, SLICE_SIZE);
+  end = align_down(end, SLICE_SIZE);
+  setup->base = (void *)base;
+  setup->slice_count = end > base ? (end - base) >> SLICE_SHIFT : 0;
+  const bool has_room = setup->slice_count > arena_metadata_slices(setup->slice_count);
+  return size >= mi_arena_min_size() && has_room ? NULL : "the area is too small";
 }
 
 bool mi_manage_os_memory_ex(void *start, size_t size, bool is_committed, bool is_large,
                             bool is_zero, int numa_node, bool exclusive,
                             mi_arena_id_t *arena_id) {
   if (arena_id != NULL) *arena_id = 0;
-  const uintptr_t first = (uintptr_t)start;
-  uintptr_t end;
-  if (start == NULL) return manage_fails("no area", start, size);
-  if (__builtin_add_overflow(first, size, &end) || end > UINTPTR_MAX - SLICE_SIZE) {
-    return manage_fails("the area wraps round", start, size);
+  struct arena_setup setup = {.committed = is_committed || is_large,
+                              .pinned = is_large,
+                              .zero = is_zero,
+                              .metadata_inside = true,
+                              .exclusive = exclusive,
+                              .numa_node = numa_node < 0 ? -1 : numa_node,
+                              .null_slice = SIZE_MAX};
+  const char *why = manage_trim(start, size, &setup);
+  if (why != NULL) return manage_fails(EINVAL, why, start, size);
+  struct arena *arena;
+  const int error = arena_create_over(&setup, &arena);
+  if (error != 0) {
+    why = error == EINVAL ? "the area overlaps an arena or a block"
+                          : "no memory for the arena's records";
+    return manage_fails(error, why, start, size);
   }
-  const uintptr_t base = align_up(first, SLICE_SIZE);
-  end = align_down(end, SLICE_SIZE);
-  if (size < mi_arena_min_size()) {
-    return manage_fails("the area is too small", start, size);
-  }
-  if (overlaps_arena(base, end - base)) {
-    return manage_fails("the area overlaps an arena", start, size);
-  }
-  const struct arena_setup setup = {.base = (void *)base,
-                                    .slice_count = (end - base) >> SLICE_SHIFT,
-                                    .committed = is_committed || is_large,
-                                    .pinned = is_large,
-                                    .zero = is_zero,
-                                    .metadata_inside = true,
-                                    .exclusive = exclusive,
-                                    .numa_node = numa_node,
-                                    .null_slice = SIZE_MAX};
-  const struct arena *arena = arena_create(&setup);
-  if (arena == NULL) return manage_fails("no room for the arena's records", start, size);
-  if (arena_id != NULL) *arena_id = arena->id;
+  hand_out(arena, arena_id);
   return true;
 }
 
@@ -167,55 +242,3 @@ bool mi_manage_os_memory(void *start, size_t size, bool is_committed, bool is_la
   return mi_manage_os_memory_ex(start, size, is_committed, is_large, is_zero, numa_node,
                                 false, NULL);
 }
-
-/* ---- showing ---- */
-
-#define SLICES_PER_LINE 64
-
-static char slice_character(const struct arena *arena, size_t slice) {
-  if (bitmap_get(arena->used, slice)) {
-    return bitmap_get(arena->abandoned, slice) ? 'a' : 'x';
-  }
-  if (bitmap_get(arena->purge, slice)) return 'p';
-  return bitmap_get(arena->committed, slice) ? '.' : ' ';
-}
-
-static size_t bits_set(const atomic_word *map, size_t bits) {
-  size_t count = 0;
-  for (size_t i = 0; i < bitmap_words(bits); i++) {
-    count += (size_t)__builtin_popcountll(atomic_load_relaxed(&map[i]));
-  }
-  return count;
-}
-
-static void arena_print(const struct arena *arena) {
-  log_print(NULL, NULL, "arena %d: base %p, %zu slices, %zu used, %zu committed%s%s\n",
-            arena->id, (void *)arena->base, arena->slice_count,
-            bits_set(arena->used, arena->slice_count),
-            bits_set(arena->committed, arena->slice_count),
-            arena->exclusive ? ", exclusive" : "", arena->pinned ? ", pinned" : "");
-  for (size_t i = 0; i < arena->slice_count; i += SLICES_PER_LINE) {
-    char line[SLICES_PER_LINE + 1];
-    size_t length = 0;
-    bool any = false;
-    for (; length < SLICES_PER_LINE && i + length < arena->slice_count; length++) {
-      line[length] = slice_character(arena, i + length);
-      any = any || line[length] == 'x' || line[length] == 'a' || line[length] == 'p';
-    }
-    line[length] = 0;
-    if (any) log_print(NULL, NULL, "  %8zu  |%s|\n", i, line);
-  }
-}
-
-void mi_debug_show_arenas(void) {
-  log_print(NULL, NULL,
-            "x used, a abandoned, p waits for purge, . free and committed, blank not "
-            "committed; lines without a used slice are left out\n");
-  /* By id, not by a walk: the output function may call anything. */
-  for (mi_arena_id_t id = 1; id <= ARENAS_MAX; id++) {
-    const struct arena *arena = arena_of_id(id);
-    if (arena != NULL) arena_print(arena);
-  }
-}
-
-void mi_arenas_print(void) { mi_debug_show_arenas(); }

@@ -38,6 +38,7 @@ struct page_chunk;
 #define PLANE_SLICE_WORDS (SLICE_BLOCKS_MAX / WORD_BITS)
 #define PLANE_STRIDE_WORDS (PLANE_SLICES * PLANE_SLICE_WORDS)
 #define PLANE_COUNT ((size_t)3) /* free, xfree, mark */
+#define PLANE_ALIGNMENT (PLANE_STRIDE_WORDS * sizeof(atomic_word))
 
 struct page {
   /* What the fast paths read: one line. */
@@ -90,5 +91,9 @@ static inline uintptr_t page_kind(unsigned tag, size_t block_size) {
 }
 
 static inline unsigned page_kind_tag(uintptr_t kind) { return (unsigned)(kind >> 48); }
+
+static inline size_t page_kind_block_size(uintptr_t kind) {
+  return kind & (((uintptr_t)1 << 48) - 1);
+}
 
 #endif

@@ -46,3 +46,16 @@ void page_map_set(uintptr_t start, size_t slice_count, struct page *page) {
     }
   }
 }
+
+bool page_map_is_empty(uintptr_t start, size_t slice_count) {
+  const uintptr_t end = start + (slice_count << SLICE_SHIFT);
+  while (start < end) {
+    if (atomic_load_acquire(&page_map_root[start >> PAGE_MAP_LEAF_SHIFT]) == 0) {
+      start = ((start >> PAGE_MAP_LEAF_SHIFT) + 1) << PAGE_MAP_LEAF_SHIFT;
+    } else {
+      if (page_map_find((void *)start) != NULL) return false;
+      start += SLICE_SIZE;
+    }
+  }
+  return true;
+}

@@ -43,6 +43,9 @@ static inline struct page *page_map_find(const void *p) {
  * false when there is no memory for them or the range is outside the address space. */
 bool page_map_reserve(uintptr_t start, size_t slice_count);
 
+/* Is no page in the range? Any range below ADDRESS_BITS. */
+bool page_map_is_empty(uintptr_t start, size_t slice_count);
+
 /* Map slice_count slices from start to page, or to nothing when page is NULL. The range
  * must have been reserved. */
 void page_map_set(uintptr_t start, size_t slice_count, struct page *page);

@@ -4,8 +4,11 @@
  * thread passes by claims them like any allocation would, purges runs of them, and gives
  * them back. So a purge never meets a slice that is in use, and needs no lock.
  */
+#include <errno.h>
+
 #include "arena/arena.h"
 #include "base/bitmap.h"
+#include "base/log.h"
 #include "base/option.h"
 #include "base/stats.h"
 #include "os/os.h"
@@ -17,18 +20,26 @@ static void purge_slices(struct arena *arena, size_t start, size_t count) {
   char *p = arena_slice_address(arena, start);
   const size_t size = count << SLICE_SHIFT;
   const bool discard = option_get(mi_option_purge_decommits) != 0;
-  if (!os_purge(p, size, discard)) return;
+  if (!os_purge(p, size, discard)) {
+    log_failure(ENOMEM, "purge", "the system kept %zu bytes at %p", size, (void *)p);
+    return;
+  }
   atomic_fetch_add_full(&stats.purged, size);
-  if (discard && arena->purge_zeroes) bitmap_clear_run(arena->dirty, start, count);
+  if (discard && arena->setup.ours) bitmap_clear_run(arena->dirty, start, count);
+  const size_t changed = bitmap_set_run(arena->purged, start, count);
+  stats_subtract(&stats.committed, changed << SLICE_SHIFT);
 }
 
 static void arena_set_purge_time(struct arena *arena) {
   const long delay = option_get(mi_option_purge_delay);
   const long times = option_get(mi_option_arena_purge_mult);
   if (delay < 0 || atomic_load_relaxed(&arena->purge_at) != 0) return;
-  const uint64_t due =
-      os_clock_milliseconds() + (uint64_t)(delay * (times > 0 ? times : 1));
-  atomic_compare_and_swap_full(&arena->purge_at, 0, due);
+  const uint64_t wait = (uint64_t)(delay * (times > 0 ? times : 1));
+  /* In steps, so that arenas in their thousands come due together. */
+  const uint64_t step = wait / 8 + 1;
+  const uint64_t due = (os_clock_milliseconds() + wait + step - 1) / step * step;
+  if (!atomic_compare_and_swap_full(&arena->purge_at, 0, due)) return;
+  arena_set_add(ARENAS_TO_PURGE, arena);
   atomic_compare_and_swap_full(&purge_due, 0, due);
 }
 
@@ -70,9 +81,12 @@ static void purge_arena(struct arena *arena, bool force) {
   /* From here on newly freed slices set a new time; they may still be purged by us. */
   if (due != 0 && !atomic_compare_and_swap_full(&arena->purge_at, due, 0) && !force)
     return;
+  arena_set_remove(ARENAS_TO_PURGE, arena);
+  if (atomic_load_acquire(&arena->purge_at) != 0) arena_set_add(ARENAS_TO_PURGE, arena);
   bool waiting = false;
   arena_hold_begin(arena);
-  for (size_t word = 0; word < bitmap_words(arena->slice_count); word++) {
+  const size_t words = bitmap_words(atomic_load_relaxed(&arena->top));
+  for (size_t word = 0; word < words; word++) {
     waiting |= purge_word(arena, word);
   }
   arena_hold_end(arena);
@@ -80,12 +94,21 @@ static void purge_arena(struct arena *arena, bool force) {
   if (waiting) arena_set_purge_time(arena);
 }
 
+static void wipe_all(void) {
+  for (mi_arena_id_t id = 1; id <= ARENAS_MAX; id++) {
+    struct arena *arena = arena_view_begin(id);
+    if (arena == NULL) continue;
+    arena_wipe_metadata(arena);
+    arena_view_end(arena);
+  }
+}
+
 void arenas_purge(bool force) {
   const uintptr_t due = atomic_load_relaxed(&purge_due);
   if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
   if (due != 0 && !atomic_compare_and_swap_full(&purge_due, due, 0) && !force) return;
   uintptr_t next = 0;
-  struct arena_walk walk = arena_walk_begin();
+  struct arena_walk walk = arena_walk_begin(ARENAS_TO_PURGE);
   for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
     purge_arena(arena, force);
     const uintptr_t later = atomic_load_relaxed(&arena->purge_at);
@@ -93,4 +116,5 @@ void arenas_purge(bool force) {
   }
   arena_walk_end(&walk);
   if (next != 0) atomic_compare_and_swap_full(&purge_due, 0, next);
+  if (force) wipe_all();
 }

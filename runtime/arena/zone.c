@@ -15,18 +15,35 @@ static union {
 } static_memory __attribute__((aligned(64))) = {
     .extent = {.used = RECORD_ALIGNMENT, .size = STATIC_BYTES}};
 
-struct zone process_zone = {.extent = (AO_t)&static_memory, .can_grow = true};
+static void *take_from_system(struct zone *zone, size_t *size) {
+  (void)zone;
+  *size = EXTENT_BYTES;
+  return os_reserve_guarded(EXTENT_BYTES);
+}
 
-static struct zone_extent *extent_initialize(void *memory, size_t size) {
+static void give_to_system(struct zone *zone, void *memory, size_t size) {
+  (void)zone;
+  os_release_guarded(memory, size);
+}
+
+const struct zone_source zone_from_system = {take_from_system, give_to_system};
+
+struct zone process_zone = {.extent = (AO_t)&static_memory, .source = &zone_from_system};
+
+static struct zone_extent *extent_initialize(void *memory, size_t size,
+                                             uintptr_t before) {
   struct zone_extent *extent = memory;
   extent->size = size;
+  extent->before = (struct zone_extent *)before;
   atomic_store_release(&extent->used, RECORD_ALIGNMENT);
   return extent;
 }
 
-void zone_initialize(struct zone *zone, void *memory, size_t size) {
+void zone_initialize(struct zone *zone, void *memory, size_t size,
+                     const struct zone_source *source) {
   memset(zone, 0, sizeof *zone);
-  atomic_store_release(&zone->extent, (uintptr_t)extent_initialize(memory, size));
+  zone->source = source;
+  atomic_store_release(&zone->extent, (uintptr_t)extent_initialize(memory, size, 0));
 }
 
 /* Cut bytes off an extent, or return NULL when it has not enough left. */
@@ -44,12 +61,13 @@ static void *zone_cut(struct zone *zone, size_t size) {
   for (;;) {
     const uintptr_t seen = atomic_load_acquire(&zone->extent);
     void *record = extent_cut((struct zone_extent *)seen, size);
-    if (record != NULL || !zone->can_grow) return record;
-    void *memory = os_reserve_guarded(EXTENT_BYTES);
+    if (record != NULL) return record;
+    size_t more;
+    void *memory = zone->source->take(zone, &more);
     if (memory == NULL) return NULL;
-    const uintptr_t fresh = (uintptr_t)extent_initialize(memory, EXTENT_BYTES);
+    const uintptr_t fresh = (uintptr_t)extent_initialize(memory, more, seen);
     if (!atomic_compare_and_swap_full(&zone->extent, seen, fresh)) {
-      os_release_guarded(memory, EXTENT_BYTES); /* another thread grew it first */
+      zone->source->give(zone, memory, more); /* another thread grew it first */
     }
   }
 }

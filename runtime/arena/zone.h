@@ -5,8 +5,9 @@
  * record of that kind, and nothing else. No locks: free records lie on lock-free stacks.
  *
  * Each arena has a zone in its metadata, for the heaps that are bound to it. Everything
- * else is in the process's own zone, which begins in static storage and grows by mappings
- * with guard pages around them.
+ * else is in the process's own zone, which begins in static storage. Zones grow, by
+ * mappings with guard pages around them, or by slices of an arena over memory of the
+ * user's.
  */
 #ifndef MIRT_ARENA_ZONE_H
 #define MIRT_ARENA_ZONE_H
@@ -28,21 +29,33 @@ enum record_kind {
 struct zone_extent {
   atomic_word used; /* bytes cut so far, this header included */
   size_t size;      /* bytes in all */
+  struct zone_extent *before;
 };
+
+struct zone;
+
+/* Where a zone gets memory, and gives back what it need not have taken. */
+struct zone_source {
+  void *(*take)(struct zone *zone, size_t *size);
+  void (*give)(struct zone *zone, void *memory, size_t size);
+};
+extern const struct zone_source zone_from_system;
 
 struct zone {
   struct record_stack free[RECORD_KINDS];
   atomic_word extent; /* the struct zone_extent we cut from now */
-  bool can_grow;      /* by mapping another extent */
+  const struct zone_source *source;
 };
 
 extern struct zone process_zone;
 
 /* Prepare a zone over memory. */
-void zone_initialize(struct zone *zone, void *memory, size_t size);
+void zone_initialize(struct zone *zone, void *memory, size_t size,
+                     const struct zone_source *source);
 
 /* Take a record of size bytes; size is the same for every record of a kind. Its first
- * member is a struct free_record that belongs to the zone; all else is zero. Returns NULL when the zone is exhausted. */
+ * member is a struct free_record that belongs to the zone; all else is zero. Returns NULL
+ * when its source has no memory. */
 void *zone_take(struct zone *zone, enum record_kind kind, size_t size);
 
 /* Give a record back. */

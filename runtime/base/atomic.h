@@ -30,6 +30,13 @@ static inline uintptr_t atomic_load_after_full(const atomic_word *p) {
 #endif
 }
 
+/* The same for all loads that follow. */
+static inline void atomic_barrier_after_full(void) {
+#if !defined(__x86_64__)
+  AO_nop_full();
+#endif
+}
+
 static inline void atomic_store_relaxed(atomic_word *p, uintptr_t value) {
   AO_store(p, value);
 }

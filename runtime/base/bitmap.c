@@ -77,7 +77,3 @@ size_t bitmap_find(const atomic_word *map, size_t start, size_t limit, bool valu
   }
   return limit;
 }
-
-size_t bitmap_run_length(const atomic_word *map, size_t start, size_t limit) {
-  return bitmap_find(map, start, limit, !bitmap_get(map, start)) - start;
-}

@@ -27,9 +27,6 @@ bool bitmap_claim_run(atomic_word *map, size_t start, size_t count);
 /* Are all of the bits [start, start + count) set? */
 bool bitmap_is_set_run(const atomic_word *map, size_t start, size_t count);
 
-/* Length of the run of equal bits that begins at start, at most limit - start. */
-size_t bitmap_run_length(const atomic_word *map, size_t start, size_t limit);
-
 /* The first bit in [start, limit) with this value, or limit. */
 size_t bitmap_find(const atomic_word *map, size_t start, size_t limit, bool value);
 

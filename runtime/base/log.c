@@ -100,6 +100,15 @@ void log_error(int code, const char *function, const char *format, ...) {
   va_end(arguments);
 }
 
+void log_failure(int code, const char *function, const char *format, ...) {
+  const int saved_errno = errno;
+  va_list arguments;
+  va_start(arguments, format);
+  report(code, function, format, arguments);
+  va_end(arguments);
+  errno = saved_errno;
+}
+
 void log_corruption(int code, const char *function, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);

@@ -25,6 +25,10 @@ void log_print(mi_output_fun *out, void *arg, const char *format, ...)
 void log_error(int code, const char *function, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
+/* Report a failure of the system that the caller need not see: the same, but errno stays. */
+void log_failure(int code, const char *function, const char *format, ...)
+    __attribute__((format(printf, 3, 4), cold));
+
 /* Report a program that corrupts memory (double free, invalid pointer): as log_error, then
  * abort when the option corruption_is_fatal is on. */
 void log_corruption(int code, const char *function, const char *format, ...)

@@ -95,9 +95,12 @@ bool cell_for_each_page(struct cell *cell, cell_page_function *f, void *argument
     uint64_t used = atomic_load_acquire(&chunk->used) & bits_below(CHUNK_PAGES);
     for (; used != 0; used &= used - 1) {
       const unsigned slot = bits_lowest(used);
+      struct reader *section = read_begin();
       /* What f calls may take long: the page may be gone by now. */
-      if (((atomic_load_acquire(&chunk->used) >> slot) & 1) == 0) continue;
-      if (!f(cell, chunk->pages[slot], chunk, slot, argument)) return false;
+      const bool is_there = ((atomic_load_acquire(&chunk->used) >> slot) & 1) != 0;
+      const bool go_on = !is_there || f(cell, chunk->pages[slot], chunk, slot, argument);
+      read_end(section);
+      if (!go_on) return false;
     }
   }
   return true;
@@ -168,7 +171,8 @@ cold_function static void report_stashed_twice(const void *block) {
  * that; and if that made the page look empty, the page is gone, and the block with it. */
 static bool stashed_block_is_valid(const struct cell *cell, const void *block) {
   const struct page *page = page_map_find(block);
-  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+  const uint32_t owner =
+      page == NULL ? PAGE_NONE : page_state_owner(atomic_load_acquire(&page->state));
   if (unlikely(owner != (cell->heap->owner->number | PAGE_FULL) || page->cell != cell)) {
     report_stashed_twice(block);
     return false;
@@ -219,7 +223,8 @@ bool cell_reopen_page(struct cell *cell, struct page *page) {
 void cell_flush_stash(struct cell *cell) {
   while (cell->stash_count > 0) {
     void *block = cell->stash[cell->stash_count - 1];
-    if (cell_reopen_page(cell, page_map_find(block))) continue;
+    struct page *page = page_map_find(block);
+    if (page != NULL && cell_reopen_page(cell, page)) continue;
     /* A page with a stashed block does not look empty, but for a double free. */
     report_stashed_twice(block);
     cell->stash_count--;
@@ -254,12 +259,14 @@ void cell_free_into_full(struct cell *cell, struct page *page, size_t index,
  * meanwhile, it is available again. */
 static void cell_close_page(struct cell *cell, struct page *page) {
   const uint32_t owner = cell->heap->owner->number;
+  struct reader *section = read_begin_at_next_full();
   const uintptr_t state = atomic_load_relaxed(&page->state);
   atomic_compare_and_swap_full(&page->state, state,
                                page_state_next(state, owner | PAGE_FULL));
   /* A thread that frees sets its bit, raises the flag, then looks at the state; we set the
    * state, then look at the flag. One of us sees the other. */
   if (atomic_load_after_full(&page->has_xfree) != 0) cell_reopen_page(cell, page);
+  read_end(section);
 }
 
 void cell_close_again(struct cell *cell, struct page *page, struct page_chunk *chunk,
@@ -336,6 +343,7 @@ static bool cell_open_freed(struct cell *cell) {
   unsigned looked = 0;
   struct page_chunk *chunk = cell->hand != NULL ? cell->hand : cell->chunks;
   struct page_chunk *const first = chunk;
+  struct reader *section = read_begin();
   while (chunk != NULL && looked < FULL_PAGES_PER_LOOK) {
     uint64_t used = atomic_load_acquire(&chunk->used) & bits_below(CHUNK_PAGES);
     for (used &= ~chunk->available; used != 0; used &= used - 1, looked++) {
@@ -346,6 +354,7 @@ static bool cell_open_freed(struct cell *cell) {
     chunk = chunk->next != NULL ? chunk->next : cell->chunks;
     if (chunk == first || opened) break;
   }
+  read_end(section);
   cell->hand = chunk;
   return opened;
 }

@@ -124,8 +124,8 @@ void cell_collect(struct cell *cell, bool force);
 void cell_retire_if_free(struct cell *cell, struct page *page);
 
 /* Call f for each page of the cell, with the page's place, until it returns false. Pages
- * may be retired by f, and FULL pages may be taken away by other threads meanwhile: f looks
- * at the state first. */
+ * may be retired by f, and FULL pages may be taken away by other threads meanwhile: f, which
+ * is called in a read section, looks at the state first. */
 typedef bool cell_page_function(struct cell *cell, struct page *page,
                                 struct page_chunk *chunk, uint32_t slot, void *argument);
 bool cell_for_each_page(struct cell *cell, cell_page_function *f, void *argument);

@@ -43,8 +43,10 @@ static void free_remote(struct page *page, size_t index, const void *p) {
     report_double_free(p);
     return;
   }
+  struct reader *section = read_begin_at_next_full();
   const uintptr_t before = atomic_fetch_or_full(&xfree[index / WORD_BITS], bit);
   if ((before & bit) != 0) {
+    read_end(section);
     report_double_free(p);
     return;
   }
@@ -54,6 +56,7 @@ static void free_remote(struct page *page, size_t index, const void *p) {
     atomic_compare_and_swap_full(&page->has_xfree, 0, 1);
   }
   page_claim_if_empty(page);
+  read_end(section);
 }
 
 /* Has another thread freed the block already? The plane is looked at only where the flag

@@ -30,7 +30,6 @@ mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
   if (heap->guarded.rate != 0) heap->guarded.count = seed % heap->guarded.rate;
   heap->guarded.least = mi_option_get_size(mi_option_guarded_min);
   heap->guarded.most = mi_option_get_size(mi_option_guarded_max);
-  if (arena != NULL) atomic_fetch_add_full(&arena->heap_count, 1);
   heap->next = owner->heaps;
   if (owner->heaps != NULL) owner->heaps->previous = heap;
   owner->heaps = heap;
@@ -50,12 +49,25 @@ static void heap_delete_record(mi_heap_t *heap) {
   if (heap->next != NULL) heap->next->previous = heap->previous;
   stats_subtract(&stats.heaps, 1);
   zone_give(zone, RECORD_HEAP, heap);
-  if (arena != NULL) atomic_fetch_sub_full(&arena->heap_count, 1);
+  if (arena != NULL) arena_unpin(arena);
+}
+
+mi_heap_t *heap_backing(void) {
+  if (!owner_begin()) return NULL;
+  struct owner *owner = current.owner;
+  if (owner->backing == NULL) owner->backing = heap_create(owner, 0, false, NULL);
+  return owner->backing;
 }
 
 mi_heap_t *heap_ready(mi_heap_t *heap) {
   if (likely(heap != &heap_empty)) return heap;
-  return owner_begin() ? current.heap : NULL;
+  if (!owner_begin()) return NULL;
+  if (current.heap == &heap_empty) {
+    heap = heap_backing();
+    if (heap == NULL) return NULL;
+    current.heap = heap;
+  }
+  return current.heap;
 }
 
 /* The fast table's entries for the sizes that a class serves. */
@@ -153,9 +165,14 @@ struct page *heap_adopt_page(struct cell *cell) {
   if (heap->arena != NULL) {
     page = adopt_from(cell, heap->arena, &looks);
   } else {
-    struct arena_walk walk = arena_walk_begin();
+    struct arena_walk walk = arena_walk_begin(ARENAS_WITH_ABANDONED);
     for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
-      if (!arena->exclusive) page = adopt_from(cell, arena, &looks);
+      if (arena_serves_unbound(arena)) page = adopt_from(cell, arena, &looks);
+      if (atomic_load_relaxed(&arena->abandoned_count) != 0) continue;
+      arena_set_remove(ARENAS_WITH_ABANDONED, arena);
+      if (atomic_load_acquire(&arena->abandoned_count) != 0) {
+        arena_set_add(ARENAS_WITH_ABANDONED, arena);
+      }
     }
     arena_walk_end(&walk);
   }

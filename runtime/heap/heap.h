@@ -35,7 +35,8 @@ struct mi_heap_s {
 /* The heap of threads that have not allocated yet. */
 extern mi_heap_t heap_empty;
 
-/* Make a heap for an owner. Returns NULL without memory. */
+/* Make a heap for an owner; it takes over the caller's pin of the arena, if there is one.
+ * Returns NULL without memory. */
 mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
                        struct arena *arena);
 
@@ -44,6 +45,10 @@ void heap_abandon(mi_heap_t *heap);
 
 /* Give back all pages of a heap, live or not, and the heap's records. */
 void heap_free_all(mi_heap_t *heap);
+
+/* The calling thread's backing heap, made if needed: a thread that uses other heaps only
+ * never has one. NULL without memory. */
+mi_heap_t *heap_backing(void);
 
 /* The heap itself, or the calling thread's when it is the empty one. NULL without
  * memory. */

@@ -1,6 +1,7 @@
 #include "heap/large.h"
 
 #include "arena/page_map.h"
+#include "base/bitmap.h"
 #include "base/option.h"
 #include "base/stats.h"
 #include "heap/page.h"
@@ -30,7 +31,7 @@ static struct mapping *mapping_take(void) {
   mapping->arena.abandoned = &mapping->abandoned;
   mapping->arena.metadata = mapping;
   mapping->arena.planes_zero = true;
-  mapping->arena.numa_node = -1;
+  mapping->arena.setup.numa_node = -1;
   mapping->page.arena = &mapping->arena;
   mapping->page.free = &mapping->free;
   return mapping;
@@ -127,14 +128,18 @@ void *large_allocate_guarded(mi_heap_t *heap, size_t size, size_t alignment,
   const size_t unit = precise && alignment <= BLOCK_MIN ? 1 : alignment;
   void *block = (void *)align_down(end - size, unit);
   atomic_flag_set(&page->has_interior, true);
-  page->is_guarded = !page->arena->pinned && os_protect((void *)end, guard, false);
+  page->is_guarded = !page->arena->setup.pinned && os_protect((void *)end, guard, false);
   page_publish(page, heap->owner->number | PAGE_FULL);
   return block;
 }
 
-bool large_remove_guard(struct page *page) {
+void large_remove_guard(struct page *page) {
   const size_t guard = os_page_size();
-  return os_protect((void *)(page->start + page->block_size - guard), guard, true);
+  if (os_protect((void *)(page->start + page->block_size - guard), guard, true)) return;
+  /* Then whoever takes the slice next commits it. */
+  const size_t last = page_slice_index(page) + page->slice_count - 1;
+  stats_subtract(&stats.committed, SLICE_SIZE);
+  bitmap_clear_run(page->arena->committed, last, 1);
 }
 
 bool large_free(struct page *page) {

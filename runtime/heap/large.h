@@ -20,8 +20,8 @@ void *large_allocate(mi_heap_t *heap, size_t size, size_t alignment, bool *is_ze
 void *large_allocate_guarded(mi_heap_t *heap, size_t size, size_t alignment,
                              bool *is_zero);
 
-/* Make the whole block accessible again; returns false when the system refuses. */
-bool large_remove_guard(struct page *page);
+/* Make the whole block of a page accessible again, before its slices are given back. */
+void large_remove_guard(struct page *page);
 
 /* Free the block. Returns false when it was free already. Any thread. */
 bool large_free(struct page *page);

@@ -30,8 +30,9 @@ static struct owner *owner_take(void) {
   struct owner *owner = record_stack_pop(&free_owners);
   if (owner != NULL) return owner;
   owner = zone_take(&process_zone, RECORD_OWNER, sizeof(struct owner));
-  if (owner != NULL)
-    owner->number = (uint32_t)atomic_fetch_add_full(&next_owner_number, 2);
+  if (owner == NULL) return NULL;
+  owner->number = (uint32_t)atomic_fetch_add_full(&next_owner_number, 2);
+  reader_register(&owner->reader);
   return owner;
 }
 
@@ -41,18 +42,14 @@ bool owner_begin(void) {
   struct owner *owner = owner_take();
   if (owner == NULL) return false;
   owner->heaps = NULL;
+  owner->backing = NULL;
   owner->subprocess = NULL;
   owner->heartbeat = 0;
   owner->calling_deferred_free = false;
   owner->in_thread_pool = false;
-  owner->backing = heap_create(owner, 0, false, NULL);
-  if (owner->backing == NULL) {
-    record_stack_push(&free_owners, owner);
-    return false;
-  }
   current.owner = owner;
-  current.heap = owner->backing;
   current.owner_number = owner->number;
+  current_reader = &owner->reader;
   stats_add(&stats.owners, 1);
   /* Last: it may allocate, and finds an owner then. */
   if (atomic_load_acquire(&thread_end_key_made) != 0) {
@@ -67,6 +64,7 @@ void owner_end(void) {
   current = (struct current){&heap_empty, NULL, PAGE_NO_OWNER};
   while (owner->heaps != NULL) heap_abandon(owner->heaps);
   stats_subtract(&stats.owners, 1);
+  current_reader = NULL;
   record_stack_push(&free_owners, owner);
 }
 

@@ -10,15 +10,17 @@
 
 #include <mimalloc.h>
 
-#include "base/atomic.h"
+#include "arena/reader.h"
 #include "base/record_stack.h"
 
 struct owner {
   struct free_record link;
-  uint32_t number;    /* even, from PAGE_FIRST_OWNER; the record's for ever */
-  mi_heap_t *backing; /* the heap that mi_malloc uses unless told otherwise */
-  mi_heap_t *heaps;   /* all its heaps, the backing heap last */
-  void *subprocess;   /* pages are adopted within one sub-process only */
+  uint32_t number; /* even, from PAGE_FIRST_OWNER; the record's for ever */
+  struct reader reader;
+  mi_heap_t
+      *backing;     /* the heap that mi_malloc uses unless told otherwise; may be NULL */
+  mi_heap_t *heaps; /* all its heaps */
+  void *subprocess; /* pages are adopted within one sub-process only */
   unsigned long long heartbeat;
   bool calling_deferred_free; /* the callback runs: not again from inside it */
   bool in_thread_pool;        /* does not adopt */

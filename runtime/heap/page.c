@@ -19,7 +19,11 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
    * it never looks like a live block. */
   const size_t group_count = bitmap_words(block_count + (has_tail ? 1 : 0));
   page->start = page->arena->base + (page_slice_index(page) << SLICE_SHIFT);
-  page->reciprocal = (uint64_t)((((uint128)1 << 64) + block_size - 1) / block_size);
+  /* In a block of 4 GiB and more the rounding would show: it is alone in its page, and with
+   * 1 every address in it has index 0. */
+  page->reciprocal = block_size > UINT32_MAX
+                         ? 1
+                         : (uint64_t)((((uint128)1 << 64) + block_size - 1) / block_size);
   page->taken = NULL;
   page->block_size = block_size;
   page->cell = cell;
@@ -177,7 +181,8 @@ void page_release(struct page *page) {
   atomic_store_release(&page->state, page_state_next(state, PAGE_NONE));
   if (page_has_own_mapping(page)) {
     large_unmap(page);
-  } else if (!page->is_guarded || large_remove_guard(page)) {
+  } else {
+    if (page->is_guarded) large_remove_guard(page);
     arena_release_slices(page, slice_count);
     arenas_purge(false);
   }
@@ -216,20 +221,27 @@ void page_claim_if_empty(struct page *page) {
 
 void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
                   uint32_t slot) {
+  struct arena *arena = page->arena;
+  struct reader *section = read_begin_at_next_full();
   uintptr_t state;
   bool is_large;
   do {
     state = atomic_load_acquire(&page->state);
-    if ((page_state_owner(state) & ~PAGE_FULL) != owner) return; /* FULL, and emptied */
+    if ((page_state_owner(state) & ~PAGE_FULL) != owner) { /* FULL, and emptied */
+      read_end(section);
+      return;
+    }
     is_large = atomic_flag_get(&page->is_large);
   } while (!atomic_compare_and_swap_full(&page->state, state,
                                          page_state_next(state, PAGE_ABANDONED)));
-  struct arena *arena = page->arena;
   atomic_fetch_add_full(&arena->abandoned_count, 1);
   stats_add(&stats.abandoned, 1);
   if (chunk != NULL) chunk_clear_slot(chunk, slot);
   /* The bit comes after the state. If the page has been claimed already, the bit is stale:
    * whoever follows it finds another state and leaves it. */
   bitmap_set_run(arena->abandoned, page_slice_index(page), 1);
+  if (!arena->setup.exclusive && arena->id != 0)
+    arena_set_add(ARENAS_WITH_ABANDONED, arena);
   if (!is_large) page_claim_if_empty(page);
+  read_end(section);
 }

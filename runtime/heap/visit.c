@@ -10,7 +10,26 @@ struct visit {
   void *argument;
 };
 
-/* Visit a page whose planes nobody else changes now. */
+static bool visit_area(const struct visit *visit, mi_heap_area_t *area,
+                       const uint64_t *live, size_t group_count) {
+  if (!visit->visitor(visit->heap, area, NULL, area->block_size, visit->argument)) {
+    return false;
+  }
+  if (!visit->blocks) return true;
+  for (size_t i = 0; i < group_count; i++) {
+    char *group = (char *)area->blocks + i * WORD_BITS * area->block_size;
+    for (uint64_t left = live[i]; left != 0; left &= left - 1) {
+      void *block = group + bits_lowest(left) * area->block_size;
+      if (!visit->visitor(visit->heap, area, block, area->block_size, visit->argument)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+/* Visit a page whose planes nobody else changes now. The caller's read section is closed
+ * while the visitor runs: what it is told of the page has been read before. */
 static bool visit_page(const struct visit *visit, const struct page *page) {
   uint64_t live[PLANE_SLICE_WORDS];
   const size_t group_count = atomic_load_relaxed(&page->group_count);
@@ -26,20 +45,10 @@ static bool visit_page(const struct visit *visit, const struct page *page) {
     live[i] = ~atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i);
     area.used += (size_t)__builtin_popcountll(live[i]);
   }
-  if (!visit->visitor(visit->heap, &area, NULL, area.block_size, visit->argument)) {
-    return false;
-  }
-  if (!visit->blocks) return true;
-  for (size_t i = 0; i < group_count; i++) {
-    char *group = (char *)area.blocks + i * WORD_BITS * area.block_size;
-    for (uint64_t left = live[i]; left != 0; left &= left - 1) {
-      void *block = group + bits_lowest(left) * area.block_size;
-      if (!visit->visitor(visit->heap, &area, block, area.block_size, visit->argument)) {
-        return false;
-      }
-    }
-  }
-  return true;
+  read_end(current_reader);
+  const bool go_on = visit_area(visit, &area, live, group_count);
+  read_begin();
+  return go_on;
 }
 
 static bool visit_owned_page(struct cell *cell, struct page *page,
@@ -95,23 +104,27 @@ static bool visit_abandoned_page(const struct visit *visit, struct page *page,
 static bool visit_abandoned_in(const struct visit *visit, struct arena *arena,
                                void *subprocess, int tag) {
   const size_t limit = arena->slice_count;
-  for (size_t i = bitmap_find(arena->abandoned, 0, limit, true); i < limit;
+  bool go_on = true;
+  for (size_t i = bitmap_find(arena->abandoned, 0, limit, true); go_on && i < limit;
        i = bitmap_find(arena->abandoned, i + 1, limit, true)) {
-    if (!visit_abandoned_page(visit, &arena->pages[i], subprocess, tag)) return false;
+    struct reader *section = read_begin();
+    go_on = visit_abandoned_page(visit, &arena->pages[i], subprocess, tag);
+    read_end(section);
   }
-  return true;
+  return go_on;
 }
 
 bool abandoned_visit(void *subprocess, int tag, bool blocks, mi_block_visit_fun *visitor,
                      void *argument) {
   if (!owner_begin()) return false;
   const struct visit visit = {NULL, blocks, visitor, argument};
-  /* By id, not by a walk: the visitor may call anything. The caller keeps arenas with
-   * abandoned pages from being destroyed. */
-  for (mi_arena_id_t id = 1; id <= ARENAS_MAX; id++) {
-    struct arena *arena = arena_of_id(id);
-    if (arena != NULL && !visit_abandoned_in(&visit, arena, subprocess, tag))
-      return false;
+  /* By id, not by a walk: the visitor may call anything. */
+  bool go_on = true;
+  for (mi_arena_id_t id = 1; go_on && id <= ARENAS_MAX; id++) {
+    struct arena *arena = arena_view_begin(id);
+    if (arena == NULL) continue;
+    go_on = visit_abandoned_in(&visit, arena, subprocess, tag);
+    arena_view_end(arena);
   }
-  return true;
+  return go_on;
 }

@@ -39,27 +39,3 @@ void *mi_heap_calloc_aligned_at(mi_heap_t *heap, size_t count, size_t size,
   if (!count_times_size("mi_calloc_aligned_at", count, size, &total)) return NULL;
   return mi_heap_zalloc_aligned_at(heap, total, alignment, offset);
 }
-
-void *mi_malloc_aligned(size_t size, size_t alignment) {
-  return mi_heap_malloc_aligned(current.heap, size, alignment);
-}
-
-void *mi_malloc_aligned_at(size_t size, size_t alignment, size_t offset) {
-  return mi_heap_malloc_aligned_at(current.heap, size, alignment, offset);
-}
-
-void *mi_zalloc_aligned(size_t size, size_t alignment) {
-  return mi_heap_zalloc_aligned(current.heap, size, alignment);
-}
-
-void *mi_zalloc_aligned_at(size_t size, size_t alignment, size_t offset) {
-  return mi_heap_zalloc_aligned_at(current.heap, size, alignment, offset);
-}
-
-void *mi_calloc_aligned(size_t count, size_t size, size_t alignment) {
-  return mi_heap_calloc_aligned(current.heap, count, size, alignment);
-}
-
-void *mi_calloc_aligned_at(size_t count, size_t size, size_t alignment, size_t offset) {
-  return mi_heap_calloc_aligned_at(current.heap, count, size, alignment, offset);
-}

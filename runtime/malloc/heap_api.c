@@ -1,6 +1,7 @@
 /* heap_api.c - heaps as the program sees them: make, delete, destroy, ask, visit. */
 #include <errno.h>
 
+#include "arena/page_map.h"
 #include "base/log.h"
 #include "base/option.h"
 #include "heap/alloc.h"
@@ -16,7 +17,7 @@ mi_heap_t *mi_heap_new_ex(int heap_tag, bool allow_destroy, mi_arena_id_t arena_
               HEAP_TAG_MAX);
     return NULL;
   }
-  struct arena *arena = arena_of_id(arena_id);
+  struct arena *arena = arena_pin(arena_id);
   if (arena_id != 0 && arena == NULL) {
     log_error(EINVAL, "mi_heap_new_ex", "there is no arena %d", arena_id);
     return NULL;
@@ -26,6 +27,7 @@ mi_heap_t *mi_heap_new_ex(int heap_tag, bool allow_destroy, mi_arena_id_t arena_
     heap = heap_create(current.owner, (unsigned)heap_tag, allow_destroy, arena);
   }
   if (heap == NULL) {
+    if (arena != NULL) arena_unpin(arena);
     log_error(ENOMEM, "mi_heap_new_ex", "no memory for the heap's record");
   }
   return heap;
@@ -53,7 +55,9 @@ static bool heap_may_end(const char *function, const mi_heap_t *heap) {
 }
 
 static void leave_default(const mi_heap_t *heap) {
-  if (current.heap == heap) current.heap = current.owner->backing;
+  if (current.heap != heap) return;
+  mi_heap_t *backing = current.owner->backing;
+  current.heap = backing != NULL ? backing : &heap_empty;
 }
 
 void mi_heap_delete(mi_heap_t *heap) {
@@ -73,8 +77,8 @@ void mi_heap_destroy(mi_heap_t *heap) {
 }
 
 mi_heap_t *mi_heap_set_default(mi_heap_t *heap) {
-  if (!owner_begin()) return NULL;
-  mi_heap_t *before = current.heap;
+  mi_heap_t *before = mi_heap_get_default();
+  if (before == NULL) return NULL;
   if (heap == NULL || heap->owner != current.owner) {
     log_error(EINVAL, "mi_heap_set_default", "%p is no heap of this thread",
               (void *)heap);
@@ -84,11 +88,9 @@ mi_heap_t *mi_heap_set_default(mi_heap_t *heap) {
   return before;
 }
 
-mi_heap_t *mi_heap_get_default(void) { return owner_begin() ? current.heap : NULL; }
+mi_heap_t *mi_heap_get_default(void) { return heap_ready(current.heap); }
 
-mi_heap_t *mi_heap_get_backing(void) {
-  return owner_begin() ? current.owner->backing : NULL;
-}
+mi_heap_t *mi_heap_get_backing(void) { return heap_backing(); }
 
 /* ---- collecting ---- */
 
@@ -128,15 +130,23 @@ void mi_collect_reduce(size_t target_thread_owned) {
 /* ---- questions ---- */
 
 mi_heap_t *mi_heap_of(const void *p) {
+  struct reader *section = read_begin();
   const struct page *page = block_page(p);
-  if (page == NULL) return NULL;
-  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
-  return owner >= PAGE_FIRST_OWNER ? page->cell->heap : NULL;
+  mi_heap_t *heap = NULL;
+  if (page != NULL) {
+    const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+    if (owner >= PAGE_FIRST_OWNER) heap = page->cell->heap;
+  }
+  read_end(section);
+  return heap;
 }
 
 bool mi_heap_contains_block(mi_heap_t *heap, const void *p) {
-  return heap != NULL && heap != &heap_empty && mi_heap_of(p) == heap &&
-         block_start(p) != NULL;
+  if (heap == NULL || heap == &heap_empty || mi_heap_of(p) != heap) return false;
+  struct reader *section = read_begin();
+  const bool contains = block_start(p) != NULL;
+  read_end(section);
+  return contains;
 }
 
 bool mi_heap_check_owned(mi_heap_t *heap, const void *p) {
@@ -146,7 +156,7 @@ bool mi_heap_check_owned(mi_heap_t *heap, const void *p) {
 bool mi_check_owned(const void *p) { return mi_heap_check_owned(current.heap, p); }
 
 bool mi_is_in_heap_region(const void *p) {
-  return block_page(p) != NULL || arena_of_address(p) != NULL;
+  return page_map_find(p) != NULL || arenas_contain(p);
 }
 
 bool mi_unsafe_heap_page_is_under_utilized(mi_heap_t *heap, void *p, size_t percent) {

@@ -39,35 +39,46 @@ void mi_process_info(size_t *elapsed_msecs, size_t *user_msecs, size_t *system_m
 
 /* ---- statistics ---- */
 
+/* Where a count is kept, and where it goes. */
+static const struct {
+  const char *name;
+  struct stat_count *count;
+  size_t offset; /* in mi_stats_t */
+} counts[] = {
+#define COUNT(name, field) \
+  { #name, &stats.field, offsetof(mi_stats_t, name) }
+    COUNT(reserved, reserved),
+    COUNT(committed, committed),
+    COUNT(arenas, arenas),
+    COUNT(pages, pages),
+    COUNT(page_bytes, page_bytes),
+    COUNT(pages_abandoned, abandoned),
+    COUNT(heaps, heaps),
+    COUNT(threads, owners),
+    COUNT(large_blocks, large_blocks),
+};
+static const struct {
+  const char *name;
+  atomic_word *word;
+  size_t offset;
+} totals[] = {
+#define TOTAL(name, field) \
+  { #name, &stats.field, offsetof(mi_stats_t, name) }
+    TOTAL(pages_adopted, adopted),   TOTAL(purged, purged),
+    TOTAL(mmap_calls, map_calls),    TOTAL(commit_calls, commit_calls),
+    TOTAL(purge_calls, purge_calls),
+};
+#define COUNTS (sizeof counts / sizeof counts[0])
+#define TOTALS (sizeof totals / sizeof totals[0])
+
 static mi_stat_count_t read_count(const struct stat_count *count) {
   return (mi_stat_count_t){.total = (int64_t)atomic_load_relaxed(&count->total),
                            .peak = (int64_t)atomic_load_relaxed(&count->peak),
                            .current = (int64_t)atomic_load_relaxed(&count->current)};
 }
 
-static int64_t read_word(const atomic_word *word) {
-  return (int64_t)atomic_load_relaxed(word);
-}
-
-static mi_stats_t read_stats(void) {
-  return (mi_stats_t){
-      .size = sizeof(mi_stats_t),
-      .version = MI_STAT_VERSION,
-      .reserved = read_count(&stats.reserved),
-      .committed = read_count(&stats.committed),
-      .arenas = read_count(&stats.arenas),
-      .pages = read_count(&stats.pages),
-      .page_bytes = read_count(&stats.page_bytes),
-      .pages_abandoned = read_count(&stats.abandoned),
-      .heaps = read_count(&stats.heaps),
-      .threads = read_count(&stats.owners),
-      .large_blocks = read_count(&stats.large_blocks),
-      .pages_adopted = read_word(&stats.adopted),
-      .purged = read_word(&stats.purged),
-      .mmap_calls = read_word(&stats.map_calls),
-      .commit_calls = read_word(&stats.commit_calls),
-      .purge_calls = read_word(&stats.purge_calls),
-  };
+static int64_t read_total(size_t i) {
+  return (int64_t)atomic_load_relaxed(totals[i].word);
 }
 
 bool mi_stats_get(mi_stats_t *result) {
@@ -75,58 +86,28 @@ bool mi_stats_get(mi_stats_t *result) {
     log_error(EINVAL, "mi_stats_get", "the struct has no room");
     return false;
   }
-  const mi_stats_t now = read_stats();
-  const size_t wanted = result->size < sizeof now ? result->size : sizeof now;
-  memcpy(result, &now, wanted);
-  result->size = wanted;
+  mi_stats_t now = {.version = MI_STAT_VERSION};
+  for (size_t i = 0; i < COUNTS; i++) {
+    *(mi_stat_count_t *)(void *)((char *)&now + counts[i].offset) =
+        read_count(counts[i].count);
+  }
+  for (size_t i = 0; i < TOTALS; i++) {
+    *(int64_t *)(void *)((char *)&now + totals[i].offset) = read_total(i);
+  }
+  now.size = result->size < sizeof now ? result->size : sizeof now;
+  memcpy(result, &now, now.size);
   return true;
 }
 
-/* The counts by name, for printing. */
-struct named_count {
-  const char *name;
-  mi_stat_count_t count;
-};
-struct named_total {
-  const char *name;
-  int64_t total;
-};
-#define NAMED_COUNTS 9
-#define NAMED_TOTALS 5
-
-static void name_stats(struct named_count counts[NAMED_COUNTS],
-                       struct named_total totals[NAMED_TOTALS]) {
-  const mi_stats_t now = read_stats();
-  const struct named_count c[NAMED_COUNTS] = {{"reserved", now.reserved},
-                                              {"committed", now.committed},
-                                              {"arenas", now.arenas},
-                                              {"pages", now.pages},
-                                              {"page_bytes", now.page_bytes},
-                                              {"pages_abandoned", now.pages_abandoned},
-                                              {"heaps", now.heaps},
-                                              {"threads", now.threads},
-                                              {"large_blocks", now.large_blocks}};
-  const struct named_total t[NAMED_TOTALS] = {{"pages_adopted", now.pages_adopted},
-                                              {"purged", now.purged},
-                                              {"mmap_calls", now.mmap_calls},
-                                              {"commit_calls", now.commit_calls},
-                                              {"purge_calls", now.purge_calls}};
-  memcpy(counts, c, sizeof c);
-  memcpy(totals, t, sizeof t);
-}
-
 void mi_stats_print_out(mi_output_fun *out, void *arg) {
-  struct named_count counts[NAMED_COUNTS];
-  struct named_total totals[NAMED_TOTALS];
-  name_stats(counts, totals);
   log_print(out, arg, "%-16s %16s %16s %16s\n", "statistics", "current", "peak", "total");
-  for (size_t i = 0; i < NAMED_COUNTS; i++) {
-    const mi_stat_count_t *count = &counts[i].count;
+  for (size_t i = 0; i < COUNTS; i++) {
+    const mi_stat_count_t count = read_count(counts[i].count);
     log_print(out, arg, "%-16s %16lld %16lld %16lld\n", counts[i].name,
-              (long long)count->current, (long long)count->peak, (long long)count->total);
+              (long long)count.current, (long long)count.peak, (long long)count.total);
   }
-  for (size_t i = 0; i < NAMED_TOTALS; i++) {
-    log_print(out, arg, "%-16s %50lld\n", totals[i].name, (long long)totals[i].total);
+  for (size_t i = 0; i < TOTALS; i++) {
+    log_print(out, arg, "%-16s %50lld\n", totals[i].name, (long long)read_total(i));
   }
 }
 
@@ -143,21 +124,18 @@ append(char *text, size_t size, size_t *used, const char *format, ...) {
 }
 
 static size_t format_json(char *text, size_t size) {
-  struct named_count counts[NAMED_COUNTS];
-  struct named_total totals[NAMED_TOTALS];
-  name_stats(counts, totals);
   size_t used = 0;
   append(text, size, &used, "{\n  \"version\": %d", MI_STAT_VERSION);
-  for (size_t i = 0; i < NAMED_COUNTS; i++) {
-    const mi_stat_count_t *count = &counts[i].count;
+  for (size_t i = 0; i < COUNTS; i++) {
+    const mi_stat_count_t count = read_count(counts[i].count);
     append(text, size, &used,
            ",\n  \"%s\": {\"current\": %lld, \"peak\": %lld, \"total\": %lld}",
-           counts[i].name, (long long)count->current, (long long)count->peak,
-           (long long)count->total);
+           counts[i].name, (long long)count.current, (long long)count.peak,
+           (long long)count.total);
   }
-  for (size_t i = 0; i < NAMED_TOTALS; i++) {
+  for (size_t i = 0; i < TOTALS; i++) {
     append(text, size, &used, ",\n  \"%s\": %lld", totals[i].name,
-           (long long)totals[i].total);
+           (long long)read_total(i));
   }
   append(text, size, &used, "\n}\n");
   return used;
@@ -170,7 +148,7 @@ char *mi_stats_get_json(size_t buf_size, char *buf) {
     return NULL;
   }
   /* Until it is written, and by this allocation, each number may grow to 20 digits. */
-  const size_t size = format_json(NULL, 0) + 20 * (3 * NAMED_COUNTS + NAMED_TOTALS);
+  const size_t size = format_json(NULL, 0) + 20 * (3 * COUNTS + TOTALS);
   char *text = mi_malloc(size);
   if (text != NULL) format_json(text, size);
   return text;
@@ -185,23 +163,13 @@ void mi_thread_stats_print_out(mi_output_fun *out, void *arg) {
   mi_stats_print_out(out, arg);
 }
 
-static void count_reset(struct stat_count *count) {
-  const uintptr_t now = atomic_load_relaxed(&count->current);
-  atomic_store_relaxed(&count->peak, now);
-  atomic_store_relaxed(&count->total, 0);
-}
-
 void mi_stats_reset(void) {
-  struct stat_count *const counts[] = {
-      &stats.reserved,   &stats.committed, &stats.pages,
-      &stats.page_bytes, &stats.abandoned, &stats.arenas,
-      &stats.heaps,      &stats.owners,    &stats.large_blocks};
-  for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) count_reset(counts[i]);
-  atomic_store_relaxed(&stats.adopted, 0);
-  atomic_store_relaxed(&stats.map_calls, 0);
-  atomic_store_relaxed(&stats.commit_calls, 0);
-  atomic_store_relaxed(&stats.purge_calls, 0);
-  atomic_store_relaxed(&stats.purged, 0);
+  for (size_t i = 0; i < COUNTS; i++) {
+    struct stat_count *count = counts[i].count;
+    atomic_store_relaxed(&count->peak, atomic_load_relaxed(&count->current));
+    atomic_store_relaxed(&count->total, 0);
+  }
+  for (size_t i = 0; i < TOTALS; i++) atomic_store_relaxed(totals[i].word, 0);
 }
 
 /* Counters are the process's from the start: there is nothing to merge. */

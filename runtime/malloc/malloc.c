@@ -37,14 +37,6 @@ void *mi_malloc(size_t size) { return heap_allocate(current.heap, size); }
 
 void *mi_zalloc(size_t size) { return heap_allocate_zeroed(current.heap, size); }
 
-void *mi_mallocn(size_t count, size_t size) {
-  return mi_heap_mallocn(current.heap, count, size);
-}
-
-void *mi_calloc(size_t count, size_t size) {
-  return mi_heap_calloc(current.heap, count, size);
-}
-
 void *mi_malloc_small(size_t size) { return heap_allocate(current.heap, size); }
 
 void *mi_zalloc_small(size_t size) { return heap_allocate_zeroed(current.heap, size); }

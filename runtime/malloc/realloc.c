@@ -110,53 +110,6 @@ void *mi_heap_reallocf(mi_heap_t *heap, void *p, size_t newsize) {
   return block;
 }
 
-/* ---- the default heap ---- */
-
-void *mi_realloc(void *p, size_t newsize) {
-  return mi_heap_realloc(current.heap, p, newsize);
-}
-
-void *mi_reallocn(void *p, size_t count, size_t size) {
-  return mi_heap_reallocn(current.heap, p, count, size);
-}
-
-void *mi_reallocf(void *p, size_t newsize) {
-  return mi_heap_reallocf(current.heap, p, newsize);
-}
-
-void *mi_rezalloc(void *p, size_t newsize) {
-  return mi_heap_rezalloc(current.heap, p, newsize);
-}
-
-void *mi_recalloc(void *p, size_t newcount, size_t size) {
-  return mi_heap_recalloc(current.heap, p, newcount, size);
-}
-
-void *mi_realloc_aligned(void *p, size_t newsize, size_t alignment) {
-  return mi_heap_realloc_aligned(current.heap, p, newsize, alignment);
-}
-
-void *mi_realloc_aligned_at(void *p, size_t newsize, size_t alignment, size_t offset) {
-  return mi_heap_realloc_aligned_at(current.heap, p, newsize, alignment, offset);
-}
-
-void *mi_rezalloc_aligned(void *p, size_t newsize, size_t alignment) {
-  return mi_heap_rezalloc_aligned(current.heap, p, newsize, alignment);
-}
-
-void *mi_rezalloc_aligned_at(void *p, size_t newsize, size_t alignment, size_t offset) {
-  return mi_heap_rezalloc_aligned_at(current.heap, p, newsize, alignment, offset);
-}
-
-void *mi_recalloc_aligned(void *p, size_t newcount, size_t size, size_t alignment) {
-  return mi_heap_recalloc_aligned(current.heap, p, newcount, size, alignment);
-}
-
-void *mi_recalloc_aligned_at(void *p, size_t newcount, size_t size, size_t alignment,
-                             size_t offset) {
-  return mi_heap_recalloc_aligned_at(current.heap, p, newcount, size, alignment, offset);
-}
-
 void *mi_aligned_recalloc(void *p, size_t newcount, size_t size, size_t alignment) {
   return mi_recalloc_aligned(p, newcount, size, alignment);
 }

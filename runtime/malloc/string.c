@@ -33,14 +33,6 @@ char *mi_heap_realpath(mi_heap_t *heap, const char *fname, char *resolved_name) 
   return mi_heap_strdup(heap, resolved);
 }
 
-char *mi_strdup(const char *s) { return mi_heap_strdup(current.heap, s); }
-
-char *mi_strndup(const char *s, size_t n) { return mi_heap_strndup(current.heap, s, n); }
-
-char *mi_realpath(const char *fname, char *resolved_name) {
-  return mi_heap_realpath(current.heap, fname, resolved_name);
-}
-
 unsigned short *mi_wcsdup(const unsigned short *s) {
   if (s == NULL) return NULL;
   size_t length = 0;

@@ -14,6 +14,10 @@
 #include "base/bits.h"
 #include "base/stats.h"
 
+#ifdef MIRT_TEST_SYSTEM
+#include MIRT_TEST_SYSTEM /* system calls that a test can make fail */
+#endif
+
 #ifndef MAP_NORESERVE
 #define MAP_NORESERVE 0
 #endif
@@ -21,7 +25,15 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
-#define HUGE_PAGE_SHIFT 30 /* 1 GiB */
+#ifndef MAP_HUGE_SHIFT
+#define MAP_HUGE_SHIFT 26
+#endif
+#ifdef MAP_HUGETLB
+/* Without MAP_NORESERVE: a page that is not set aside is an error now, not a fault later. */
+#define PAGES_OF(shift) (MAP_HUGETLB | ((shift) << MAP_HUGE_SHIFT))
+#endif
+#define LARGE_PAGE_SHIFT 21 /* 2 MiB */
+#define HUGE_PAGE_SHIFT 30  /* 1 GiB */
 
 size_t os_page_size(void) {
   static atomic_word known;
@@ -81,31 +93,57 @@ int os_reserve_at(void *base, size_t size, bool commit) {
   return 0;
 }
 
-static void bind_to_node(void *p, size_t size, int numa_node) {
-#ifdef SYS_mbind
-  enum { PREFERRED = 1, MOST_NODES = 1024 };
-  if (numa_node < 0 || numa_node >= MOST_NODES) return;
-  unsigned long mask[MOST_NODES / WORD_BITS] = {0};
-  mask[(size_t)numa_node / WORD_BITS] = 1ul << ((size_t)numa_node % WORD_BITS);
-  syscall(SYS_mbind, p, size, PREFERRED, mask, (unsigned long)MOST_NODES, 0u);
+void *os_reserve_large(size_t size) {
+#ifdef MAP_HUGETLB
+  return map(NULL, size, protection(true), PAGES_OF(LARGE_PAGE_SHIFT), NULL);
 #else
-  (void)p, (void)size, (void)numa_node;
+  (void)size;
+  return NULL;
 #endif
 }
 
-void *os_reserve_huge(size_t size, int numa_node) {
-#if defined(MAP_HUGETLB)
-#ifndef MAP_HUGE_SHIFT
-#define MAP_HUGE_SHIFT 26
+#if defined(MAP_HUGETLB) && defined(SYS_mbind)
+/* Prefer a node for memory that is touched later. Returns 0 or an error code. */
+static int bind_to_node(void *p, size_t size, int numa_node) {
+  enum { PREFERRED = 1, MOST_NODES = 1024 };
+  if (numa_node < 0) return 0;
+  if (numa_node >= MOST_NODES) return EINVAL;
+  unsigned long mask[MOST_NODES / WORD_BITS] = {0};
+  mask[(size_t)numa_node / WORD_BITS] = 1ul << ((size_t)numa_node % WORD_BITS);
+  const unsigned long bits = MOST_NODES;
+  return syscall(SYS_mbind, p, size, PREFERRED, mask, bits, 0u) == 0 ? 0 : errno;
+}
+
+/* Have the memory now: a page that cannot be had is an error, and not a signal later. */
+static bool populate(void *p, size_t size) {
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
 #endif
-  /* Without MAP_NORESERVE: a page that is not set aside is an error now, not a fault later. */
-  const int flags = MAP_HUGETLB | (HUGE_PAGE_SHIFT << MAP_HUGE_SHIFT);
-  void *p = map(NULL, size, protection(true), flags, NULL);
-  if (p != NULL) bind_to_node(p, size, numa_node);
-  return p;
+  int result;
+  do {
+    result = madvise(p, size, MADV_POPULATE_WRITE);
+  } while (result != 0 && (errno == EAGAIN || errno == EINTR));
+  return result == 0 || errno == EINVAL; /* a kernel that does not know it fills later */
+}
+#endif
+
+int os_map_huge_page(void *p, int numa_node, int *bind_error) {
+  *bind_error = 0;
+#if defined(MAP_HUGETLB) && defined(SYS_mbind)
+  const int saved_errno = errno;
+  const size_t size = (size_t)1 << HUGE_PAGE_SHIFT;
+  bool done =
+      map(p, size, protection(true), MAP_FIXED | PAGES_OF(HUGE_PAGE_SHIFT), NULL) != NULL;
+  if (done) {
+    *bind_error = bind_to_node(p, size, numa_node);
+    done = populate(p, size);
+  }
+  if (!done) map(p, size, protection(false), MAP_FIXED | MAP_NORESERVE, NULL);
+  errno = saved_errno;
+  return done ? 0 : ENOMEM;
 #else
-  (void)size, (void)numa_node;
-  return NULL;
+  (void)p, (void)numa_node;
+  return ENOMEM;
 #endif
 }
 
@@ -145,10 +183,6 @@ static bool advise(void *p, size_t size, int advice) {
   } while (result != 0 && errno == EAGAIN);
   errno = saved_errno;
   return result == 0;
-}
-
-bool os_decommit(void *p, size_t size) {
-  return advise(p, size, MADV_DONTNEED) && os_protect(p, size, false);
 }
 
 bool os_purge(void *p, size_t size, bool discard) {

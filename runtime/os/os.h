@@ -22,9 +22,15 @@ void *os_reserve(size_t size, size_t alignment, bool commit);
  * or ENOMEM. */
 int os_reserve_at(void *base, size_t size, bool commit);
 
-/* Reserve committed memory with 1 GiB pages, on a NUMA node or -1 for any. Returns NULL
- * when the system has none set aside. */
-void *os_reserve_huge(size_t size, int numa_node);
+/* Reserve committed memory in large pages of 2 MiB. Returns NULL when the system has not
+ * enough of them set aside. */
+void *os_reserve_large(size_t size);
+
+/* Put a huge page of 1 GiB, from those that the system has set aside, over reserved
+ * addresses, on a NUMA node or -1 for any, and fill it with zeros. Returns 0, or ENOMEM when
+ * there is none: then the addresses are as before. Sets *bind_error to 0, or to the error with
+ * which the system refused to bind it to the node: then it lies on another. */
+int os_map_huge_page(void *p, int numa_node, int *bind_error);
 
 /* Reserve committed memory for metadata: zero, and with an unmapped page on both sides, so
  * that an overrun elsewhere cannot run into it. */
@@ -36,9 +42,6 @@ void os_release(void *p, size_t size);
 
 /* Make reserved memory usable. Returns false when the system has no memory for it. */
 bool os_commit(void *p, size_t size);
-
-/* Make memory unusable: touching it faults. Its contents are lost. */
-bool os_decommit(void *p, size_t size);
 
 /* Give the memory behind an address range back while the range stays usable. With discard,
  * at once, and private memory reads as zero afterwards; otherwise when the system needs

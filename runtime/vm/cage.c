@@ -127,6 +127,7 @@ static struct arena_setup plan_arena(const struct plan *plan) {
                               .zero = true,
                               .ours = true,
                               .exclusive = true,
+                              .in_cage = true,
                               .numa_node = -1,
                               .null_slice = 0};
   if (plan->mode == MIRT_CAGE_ZERO_BASED) {
@@ -187,6 +188,7 @@ int mirt_cage_create(const mirt_cage_options_t *options, mirt_cage_t **cage) {
                     .arena = arena->id,
                     .reservation = plan.start,
                     .reserved = plan.reserved};
+  arena_unpin(arena);
   *cage = &record->cage;
   return 0;
 }
@@ -194,16 +196,15 @@ int mirt_cage_create(const mirt_cage_options_t *options, mirt_cage_t **cage) {
 int mirt_cage_destroy(mirt_cage_t *cage) {
   if (cage == NULL) return 0;
   struct arena *arena = arena_of_id(cage->arena);
-  if (arena == NULL || arena->reservation != cage->reservation) {
+  if (arena == NULL || arena->setup.reservation != cage->reservation) {
     log_error(EINVAL, "mirt_cage_destroy", "%p is no cage", (void *)cage);
     return EINVAL;
   }
-  if (atomic_load_acquire(&arena->heap_count) != 0) {
-    log_error(EBUSY, "mirt_cage_destroy", "%zu heaps are bound to arena %d",
-              (size_t)atomic_load_acquire(&arena->heap_count), arena->id);
-    return EBUSY;
+  const int error = arena_destroy(cage->arena, true);
+  if (error != 0) {
+    log_error(error, "mirt_cage_destroy", "a heap is bound to arena %d", cage->arena);
+    return error;
   }
-  arena_destroy(arena);
   char *record = (char *)cage - offsetof(struct cage_record, cage);
   zone_give(&process_zone, RECORD_CAGE, record);
   return 0;

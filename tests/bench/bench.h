@@ -1,4 +1,4 @@
-/* The benchmark program: what its patterns share.
+/* What the benchmark programs share, and the patterns of one of them.
 
    Every block that a pattern allocates carries a stamp in its first word: its size, a
    serial number and a check byte made from both. Its last byte repeats a byte of the
@@ -13,7 +13,7 @@
 #define MIRT_TESTS_BENCH_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1 /* dladdr and RTLD_NEXT */
+#define _GNU_SOURCE 1 /* dladdr, RTLD_NEXT, program_invocation_short_name */
 #endif
 
 #include <stdbool.h>
@@ -26,6 +26,12 @@ _Noreturn void bench_fail(const char *what);
 
 /* Zeroed memory from the operating system, for the life of the process. */
 void *array_map(size_t count, size_t element_size);
+
+uint64_t clock_nanoseconds(void);
+
+/* The file that malloc comes from. A library that could not be preloaded, or that defines
+   no malloc, would otherwise leave us measuring the C library under another name. */
+const char *malloc_provider(void);
 
 /* Random numbers: xorshift with a final multiply. The state must not be 0. */
 

@@ -1,36 +1,49 @@
 # The benchmarks. `make bench` measures mirt beside the allocators that are installed,
-# `make bench-quick` does so with fewer patterns. BENCHFLAGS are options of run.py, for
-# example BENCHFLAGS='--only pair --rounds 11'.
+# `make bench-quick` does so with fewer patterns; `make bench-purge` measures how they
+# give memory back. BENCHFLAGS are options of run.py, for example
+# BENCHFLAGS='--only pair --rounds 11'.
 
-# The program must not be linked with mirt, nor know its headers, and the compiler must
+# The programs must not be linked with mirt, nor know its headers, and the compiler must
 # not remove an allocation because it can tell that nobody needs it.
-EXTRA_PROGRAMS += tests/bench/patterns
-CLEANFILES += tests/bench/patterns$(EXEEXT)
+bench_cflags = $(AM_CFLAGS) -O2 -fno-builtin-malloc -fno-builtin-calloc \
+	-fno-builtin-realloc -fno-builtin-free
+
+EXTRA_PROGRAMS += tests/bench/patterns tests/bench/purge
+CLEANFILES += tests/bench/patterns$(EXEEXT) tests/bench/purge$(EXEEXT)
+
 tests_bench_patterns_SOURCES = \
 	tests/bench/bench.h \
+	tests/bench/bench.c \
 	tests/bench/patterns.c \
 	tests/bench/single.c \
 	tests/bench/threaded.c
 tests_bench_patterns_CPPFLAGS =
-tests_bench_patterns_CFLAGS = $(AM_CFLAGS) -O2 -fno-builtin-malloc -fno-builtin-calloc \
-	-fno-builtin-realloc -fno-builtin-free
+tests_bench_patterns_CFLAGS = $(bench_cflags)
 tests_bench_patterns_LDADD = -lpthread
+
+# It exports system calls of its own, for the preloaded library to find.
+tests_bench_purge_SOURCES = tests/bench/bench.h tests/bench/bench.c tests/bench/purge.c
+tests_bench_purge_CPPFLAGS =
+tests_bench_purge_CFLAGS = $(bench_cflags)
+tests_bench_purge_LDFLAGS = -export-dynamic
 
 EXTRA_DIST += tests/bench/run.py tests/bench/README.md
 
 bench_python = python3
-bench_run = $(bench_python) $(srcdir)/tests/bench/run.py --build $(abs_top_builddir) \
-	--program tests/bench/patterns$(EXEEXT)
+bench_run = $(bench_python) $(srcdir)/tests/bench/run.py --build $(abs_top_builddir)
 
-.PHONY: bench bench-quick
+.PHONY: bench bench-quick bench-purge
 if OVERRIDE
 bench: tests/bench/patterns$(EXEEXT) libmirt-malloc.la
-	$(bench_run) $(BENCHFLAGS)
+	$(bench_run) --program tests/bench/patterns$(EXEEXT) $(BENCHFLAGS)
 
 bench-quick: tests/bench/patterns$(EXEEXT) libmirt-malloc.la
-	$(bench_run) --quick $(BENCHFLAGS)
+	$(bench_run) --program tests/bench/patterns$(EXEEXT) --quick $(BENCHFLAGS)
+
+bench-purge: tests/bench/purge$(EXEEXT) libmirt-malloc.la
+	$(bench_run) --program tests/bench/purge$(EXEEXT) --purge $(BENCHFLAGS)
 else
-bench bench-quick:
+bench bench-quick bench-purge:
 	@echo 'There is nothing to preload: configured without the override library.' >&2; \
 	exit 1
 endif

@@ -5,12 +5,9 @@
 
 #include "bench.h"
 
-#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 static const struct {
@@ -32,25 +29,6 @@ static const struct {
 
 enum { pattern_count = sizeof patterns / sizeof patterns[0] };
 
-void bench_fail(const char *what) {
-  /* The heap may be broken, so nothing that allocates and no exit handlers. */
-  fprintf(stderr, "patterns: %s\n", what);
-  _Exit(1);
-}
-
-void *array_map(size_t count, size_t element_size) {
-  void *array = mmap(NULL, count * element_size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (array == MAP_FAILED) bench_fail("mmap: out of memory");
-  return array;
-}
-
-static uint64_t clock_nanoseconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 void timer_start(struct run *run) { run->start = clock_nanoseconds(); }
 void timer_stop(struct run *run) { run->elapsed = clock_nanoseconds() - run->start; }
 
@@ -64,16 +42,6 @@ static unsigned long peak_kibibytes(void) {
   }
   fclose(status);
   return peak;
-}
-
-/* The file that malloc comes from. A library that could not be preloaded, or that defines
-   no malloc, would otherwise leave us measuring the C library under another name. */
-static const char *malloc_provider(void) {
-  Dl_info info;
-  void *address = dlsym(RTLD_NEXT, "malloc");
-  if (address == NULL || dladdr(address, &info) == 0 || info.dli_fname == NULL)
-    return "unknown";
-  return info.dli_fname;
 }
 
 static unsigned online_cores(void) {

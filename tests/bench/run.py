@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Runs the benchmark program with mirt and with other allocators and compares them.
+"""Runs a benchmark program with mirt and with other allocators and compares them.
 
 The program is the same binary each time; the allocator is preloaded into it. README.md
-beside this file says what the patterns are and how to read the table.
+beside this file says what the patterns are and how to read the tables.
 """
 
 import argparse
+import collections
 import math
 import os
 import platform
@@ -35,26 +36,74 @@ QUICK = (
 )
 TIMEOUT_SECONDS = 120
 
+DEFAULT_ROUNDS = 5
+DEFAULT_PURGE_ROUNDS = 3
+
+
+# The columns of the purge table. A setting has those that the program prints for it.
+# What is counted is counted where a library's calls can be caught.
+Column = collections.namedtuple("Column", "field heading unit places counted")
+
+
+def call_columns(phase):
+    return (
+        Column(phase + "_nanoseconds", "ms", 1e6, 1, False),
+        Column(phase + "_calls_nanoseconds", "in calls", 1e6, 1, True),
+        Column(phase + "_madvise", "madvise", 1, 0, True),
+        Column(phase + "_munmap", "munmap", 1, 0, True),
+        Column(phase + "_mprotect", "mprotect", 1, 0, True),
+    )
+
+
+PURGE_GROUPS = (
+    ("freeing", call_columns("free")),
+    ("giving back", call_columns("give")),
+    ("all sets", call_columns("sets") + (Column("sets_faults", "faults", 1, 0, False),)),
+    ("resident MiB", tuple(
+        Column(moment + "_kib", moment, 1024, 1, False)
+        for moment in ("start", "full", "freed", "given")
+    )),
+)
+
 
 class Failure(Exception):
     """A run of the program that must not count."""
 
 
 class Result:
-    """What one run of the program printed."""
+    """What one run of a program printed."""
 
     def __init__(self, text):
         fields = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
         try:
-            operations = int(fields["operations"])
-            self.time = int(fields["nanoseconds"]) / operations
-            self.memory = int(fields["peak_kib"]) / 1024
             self.checksum = fields["checksum"]
             self.malloc = fields["malloc"]
+            self.read(fields)
         except (KeyError, ValueError, ZeroDivisionError):
             raise Failure("prints no result")
+
+
+class PatternResult(Result):
+    def read(self, fields):
+        operations = int(fields["operations"])
+        self.time = int(fields["nanoseconds"]) / operations
+        self.memory = int(fields["peak_kib"]) / 1024
         if self.time <= 0 or self.memory <= 0:
             raise Failure("prints a time or a memory size of 0")
+
+
+class PurgeResult(Result):
+    def read(self, fields):
+        self.groups = [
+            (title, [column for column in columns if column.field in fields])
+            for title, columns in PURGE_GROUPS
+        ]
+        self.numbers = {
+            column.field: int(fields[column.field]) / column.unit
+            for _, columns in self.groups for column in columns
+        }
+        if not self.numbers:
+            raise Failure("prints no result")
 
 
 # Finding the program and the libraries
@@ -116,7 +165,7 @@ def program_environment(library):
     return environment
 
 
-def run_once(program, pattern, library):
+def run_once(program, pattern, library, result_class):
     try:
         process = subprocess.run(
             [program, pattern],
@@ -135,7 +184,7 @@ def run_once(program, pattern, library):
         raise Failure("killed by signal %d%s" % (-process.returncode, complaint))
     if process.returncode > 0:
         raise Failure("exit status %d%s" % (process.returncode, complaint))
-    result = Result(process.stdout)
+    result = result_class(process.stdout)
     # The dynamic linker goes on without a library that it cannot preload, and a library
     # without a malloc is no help either: both would measure the C library instead.
     provider = os.path.realpath(result.malloc)
@@ -144,7 +193,7 @@ def run_once(program, pattern, library):
     return result
 
 
-def measure(program, patterns, allocators, rounds):
+def measure(program, patterns, allocators, rounds, result_class):
     """Runs everything; gives the results by pattern and allocator, and the failures.
 
     Rounds are the outermost loop and allocators the innermost, so that the runs to be
@@ -162,7 +211,7 @@ def measure(program, patterns, allocators, rounds):
                     break
                 progress("round %d of %d: %s, %s" % (number + 1, rounds, pattern, name))
                 try:
-                    result = run_once(program, pattern, allocators[name])
+                    result = run_once(program, pattern, allocators[name], result_class)
                     expected = checksums.setdefault(pattern, (result.checksum, name))
                     if result.checksum != expected[0]:
                         raise Failure("checksum %s, but %s with %s"
@@ -246,8 +295,57 @@ def print_table(rows, failures, peers):
             "", (ratio(geometric_mean(column)) for column in memories),
         ))
     print("\nBelow 1.00 mirt is faster, or smaller.")
+    print_failures(failures)
+
+
+def print_failures(failures):
     for pattern, failure in failures.items():
         print("FAILED %s: with %s" % (pattern, failure))
+
+
+# The purge table
+
+
+def print_purge_setting(setting, by_name):
+    """The numbers of one setting, an allocator in a line."""
+    def line(label, texts):
+        return "%-10s%s" % (label, "".join(texts))
+
+    def cells(text):
+        return [
+            "  " + "".join(text(column).rjust(width(column)) for column in columns)
+            for _, columns in groups
+        ]
+
+    def width(column):
+        return max(8, len(column.heading) + 2)
+
+    groups = [group for group in next(iter(by_name.values()))[0].groups if group[1]]
+    print(line("", (
+        "  " + title.rjust(sum(map(width, columns))) for title, columns in groups
+    )))
+    heading = line(setting, cells(lambda column: column.heading))
+    print(heading)
+    print("-" * len(heading))
+    for name, runs in by_name.items():
+        def median(column):
+            if column.counted and name == GLIBC:
+                return "-"
+            value = statistics.median(run.numbers[column.field] for run in runs)
+            return "%.*f" % (column.places, value)
+        print(line(name, cells(median)))
+    print()
+
+
+def print_purge_table(results, failures):
+    for setting, by_name in results.items():
+        if setting not in failures:
+            print_purge_setting(setting, by_name)
+    print("Less is better everywhere. System calls that %s makes are not seen." % GLIBC)
+    print_failures(failures)
+
+
+# The command line
 
 
 def print_setting(allocators, missing, rounds):
@@ -261,9 +359,6 @@ def print_setting(allocators, missing, rounds):
     print(flush=True)
 
 
-# The command line
-
-
 def positive(text):
     number = int(text)
     if number < 1:
@@ -274,12 +369,17 @@ def positive(text):
 def parse_arguments():
     here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser(description="Compares mirt with other allocators.")
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N",
-                        help="runs of each pattern with each allocator (default 5)")
-    parser.add_argument("--quick", action="store_true",
-                        help="only one pattern of each kind")
+    parser.add_argument("--rounds", type=positive, metavar="N",
+                        help="runs of each pattern with each allocator (default %d, "
+                             "with --purge %d)" % (DEFAULT_ROUNDS, DEFAULT_PURGE_ROUNDS))
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--quick", action="store_true",
+                      help="only one pattern of each kind")
+    kind.add_argument("--purge", action="store_true",
+                      help="how memory is given back, rather than the patterns")
     parser.add_argument("--only", action="append", metavar="PATTERN",
-                        help="only this pattern; may be repeated")
+                        help="only this pattern, or setting of --purge; may be "
+                             "repeated")
     parser.add_argument("--mirt", metavar="PATH",
                         default=os.environ.get("MIRT_MALLOC_SO"),
                         help="the library to compare (default: $MIRT_MALLOC_SO, "
@@ -290,6 +390,8 @@ def parse_arguments():
                         help="a build tree to search; may be repeated (default: the "
                              "current directory, then the source tree)")
     options = parser.parse_args()
+    if options.rounds is None:
+        options.rounds = DEFAULT_PURGE_ROUNDS if options.purge else DEFAULT_ROUNDS
     options.build = options.build or [os.getcwd(), os.path.dirname(os.path.dirname(here))]
     return options
 
@@ -309,9 +411,10 @@ def choose_library(options):
 
 
 def choose_program(options):
-    program = options.program or find_file("patterns", options.build, ("tests/bench",))
+    name = "purge" if options.purge else "patterns"
+    program = options.program or find_file(name, options.build, ("tests/bench",))
     if program is None:
-        stop("no program tests/bench/patterns below %s" % ", ".join(options.build))
+        stop("no program tests/bench/%s below %s" % (name, ", ".join(options.build)))
     if not os.path.isfile(program):
         stop("%s: no such file" % program)
     return os.path.abspath(program)
@@ -346,7 +449,13 @@ def main():
     patterns = choose_patterns(options, program)
 
     print_setting(allocators, missing, options.rounds)
-    results, failures = measure(program, patterns, allocators, options.rounds)
+    result_class = PurgeResult if options.purge else PatternResult
+    results, failures = measure(
+        program, patterns, allocators, options.rounds, result_class
+    )
+    if options.purge:
+        print_purge_table(results, failures)
+        return 1 if failures else 0
     names = [name for name in allocators if name != "mirt"]
     rows = {
         pattern: None if pattern in failures else Row(results[pattern], names)

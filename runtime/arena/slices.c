@@ -1,0 +1,293 @@
+/* slices.c - handing out slices and taking them back. */
+#include <sched.h>
+
+#include "arena/arena.h"
+#include "arena/page_map.h"
+#include "base/bitmap.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "base/stats.h"
+#include "os/os.h"
+
+#define COMMIT_RUN_SLICES 16 /* commit 1 MiB at a time where it is all ours to commit */
+
+/* Descriptors of so many slices fill an operating-system page, and their planes do. */
+#define WIPE_SLICES ((size_t)32)
+#define WIPE_PAGE_SIZE (WIPE_SLICES * sizeof(struct page))
+_Static_assert(WIPE_PAGE_SIZE == PLANE_ALIGNMENT && WIPE_SLICES % PLANE_SLICES == 0, "");
+
+/* Planes of slice i: eight slices share a group of three operating-system pages. */
+static atomic_word *arena_free_plane(const struct arena *arena, size_t slice) {
+  const size_t words = slice / PLANE_SLICES * PLANE_COUNT * PLANE_STRIDE_WORDS +
+                       slice % PLANE_SLICES * PLANE_SLICE_WORDS;
+  return (atomic_word *)(void *)arena->planes + words;
+}
+
+/* The first slice at or after start at which an aligned run can begin. */
+static size_t slice_align(const struct arena *arena, size_t start, size_t alignment) {
+  if (alignment <= SLICE_SIZE) return start;
+  const uintptr_t address = arena->base + (start << SLICE_SHIFT);
+  return (align_up(address, alignment) - arena->base) >> SLICE_SHIFT;
+}
+
+void arena_search_from(struct arena *arena, size_t start) {
+  uintptr_t hint = atomic_load_relaxed(&arena->search_start);
+  while (start < hint &&
+         !atomic_compare_and_swap_full(&arena->search_start, hint, start)) {
+    hint = atomic_load_relaxed(&arena->search_start);
+  }
+  if (!arena->setup.exclusive) arena_set_add(ARENAS_OPEN, arena);
+}
+
+/* No slice was free: look here no more, unless one is now. */
+static void arena_leave_open(struct arena *arena) {
+  if (arena->setup.exclusive) return;
+  arena_set_remove(ARENAS_OPEN, arena);
+  if (bitmap_find(arena->used, 0, arena->slice_count, false) < arena->slice_count) {
+    arena_set_add(ARENAS_OPEN, arena);
+  }
+}
+
+/* Claim a run that looked free. One that crosses words may be given up half-way. */
+static bool claim_exactly(struct arena *arena, size_t start, size_t count) {
+  if (start / WORD_BITS == (start + count - 1) / WORD_BITS) {
+    return bitmap_claim_run(arena->used, start, count);
+  }
+  arena_hold_begin(arena);
+  const bool claimed = bitmap_claim_run(arena->used, start, count);
+  if (!claimed) arena_search_from(arena, start);
+  arena_hold_end(arena);
+  return claimed;
+}
+
+/* Find and claim a run in [start, limit). Returns its first slice or SIZE_MAX. */
+static size_t claim_run_from(struct arena *arena, size_t start, size_t count,
+                             size_t alignment) {
+  const size_t limit = arena->slice_count;
+  for (;;) {
+    start = bitmap_find(arena->used, start, limit, false);
+    start = slice_align(arena, start, alignment);
+    if (start > limit || count > limit - start) return SIZE_MAX;
+    const size_t taken = bitmap_find(arena->used, start, start + count, true);
+    if (taken < start + count) {
+      start = taken + 1;
+    } else if (claim_exactly(arena, start, count)) {
+      return start;
+    }
+  }
+}
+
+static size_t claim_run(struct arena *arena, size_t count, size_t alignment) {
+  if (count > arena->slice_count) return SIZE_MAX;
+  const uintptr_t hint = atomic_load_relaxed(&arena->search_start);
+  size_t found = claim_run_from(arena, hint, count, alignment);
+  if (found == SIZE_MAX && hint != 0) found = claim_run_from(arena, 0, count, alignment);
+  if (count == 1 && alignment <= SLICE_SIZE) {
+    /* All below the find is used; if something was given back meanwhile, the hint has
+     * changed and the swap fails. */
+    const size_t next = found == SIZE_MAX ? arena->slice_count : found + 1;
+    atomic_compare_and_swap_full(&arena->search_start, hint, next);
+  }
+  return found;
+}
+
+/* The free and uncommitted slices behind a run, to the end of its 1 MiB. */
+static size_t slices_to_commit_behind(const struct arena *arena, size_t end) {
+  size_t limit = align_up(end, COMMIT_RUN_SLICES);
+  if (limit > arena->slice_count) limit = arena->slice_count;
+  size_t count = 0;
+  while (end + count < limit && !bitmap_get(arena->used, end + count) &&
+         !bitmap_get(arena->committed, end + count)) {
+    count++;
+  }
+  return count;
+}
+
+/* Commit a claimed run. Where commits happen on demand, commit what lies behind it too, so
+ * that small pages do not cost a system call each; that is claimed meanwhile. */
+static bool commit_run(struct arena *arena, size_t start, size_t count) {
+  if (bitmap_is_set_run(arena->committed, start, count)) return true;
+  char *p = arena_slice_address(arena, start);
+  const size_t end = start + count;
+  const size_t behind = slices_to_commit_behind(arena, end);
+  size_t done = 0;
+  if (behind > 0) {
+    arena_hold_begin(arena);
+    if (bitmap_claim_run(arena->used, end, behind)) {
+      if (os_commit(p, (count + behind) << SLICE_SHIFT)) done = count + behind;
+      stats_add(&stats.committed, bitmap_set_run(arena->committed, start, done)
+                                      << SLICE_SHIFT);
+      bitmap_clear_run(arena->used, end, behind);
+    }
+    arena_search_from(arena, end);
+    arena_hold_end(arena);
+  }
+  if (done != 0) return true;
+  if (!os_commit(p, count << SLICE_SHIFT)) return false;
+  stats_add(&stats.committed, bitmap_set_run(arena->committed, start, count)
+                                  << SLICE_SHIFT);
+  return true;
+}
+
+/* One try. Sets *held when what is missing may be slices that others hold for a moment. */
+static struct page *try_claim(struct arena *arena, size_t slice_count, size_t alignment,
+                              bool *is_zero, bool *held) {
+  const uintptr_t before = atomic_load_acquire(&arena->holding);
+  const size_t start = claim_run(arena, slice_count, alignment);
+  if (start == SIZE_MAX) {
+    const uintptr_t after = atomic_load_acquire(&arena->holding);
+    if (before != after || (uint32_t)after != 0) {
+      *held = true;
+    } else if (slice_count == 1 && alignment <= SLICE_SIZE) {
+      arena_leave_open(arena);
+    }
+    return NULL;
+  }
+  if (!commit_run(arena, start, slice_count)) {
+    bitmap_clear_run(arena->used, start, slice_count);
+    arena_search_from(arena, start);
+    return NULL;
+  }
+  if (atomic_load_relaxed(&arena->purge_at) != 0) {
+    bitmap_clear_run(arena->purge, start, slice_count);
+  }
+  if (bitmap_find(arena->purged, start, start + slice_count, true) <
+      start + slice_count) {
+    const size_t purged = bitmap_clear_run(arena->purged, start, slice_count);
+    stats_add(&stats.committed, purged << SLICE_SHIFT);
+  }
+  *is_zero = bitmap_set_run(arena->dirty, start, slice_count) == slice_count &&
+             arena->setup.zero;
+  atomic_max_full(&arena->top, start + slice_count);
+  struct page *page = &arena->pages[start];
+  if (page->arena == NULL) { /* else it was used before */
+    page->arena = arena;
+    page->free = arena_free_plane(arena, start);
+  }
+  return page;
+}
+
+struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t alignment,
+                                bool *is_zero) {
+  for (;;) {
+    bool held = false;
+    struct page *page = try_claim(arena, slice_count, alignment, is_zero, &held);
+    if (page != NULL || !held) return page;
+    sched_yield();
+  }
+}
+
+void arena_release_slices(struct page *page, size_t slice_count) {
+  struct arena *arena = page->arena;
+  const size_t start = page_slice_index(page);
+  /* Once the bits are clear, nothing of ours keeps the arena alive. */
+  struct reader *section = read_begin_at_next_full();
+  if (!arena->setup.pinned) arena_schedule_purge(arena, start, slice_count);
+  bitmap_clear_run(arena->used, start, slice_count);
+  arena_search_from(arena, start);
+  read_end(section);
+}
+
+void arena_wipe_metadata(struct arena *arena) {
+  if (arena->setup.metadata_inside || os_page_size() != WIPE_PAGE_SIZE) return;
+  size_t limit = align_up(atomic_load_relaxed(&arena->top), WIPE_SLICES);
+  if (limit > arena->slice_count) limit = align_down(arena->slice_count, WIPE_SLICES);
+  arena_hold_begin(arena);
+  for (size_t start = 0; start < limit;) {
+    const size_t end = bitmap_find(arena->used, start, limit, true);
+    const size_t count = align_down(end - start, WIPE_SLICES);
+    if (count == 0 || !bitmap_claim_run(arena->used, start, count)) {
+      start = align_up(end + 1, WIPE_SLICES);
+      continue;
+    }
+    page_map_set(arena->base + (start << SLICE_SHIFT), count, NULL);
+    readers_wait();
+    os_purge(&arena->pages[start], count * sizeof(struct page), true);
+    os_purge((void *)arena_free_plane(arena, start),
+             count / PLANE_SLICES * PLANE_COUNT * PLANE_ALIGNMENT, true);
+    bitmap_clear_run(arena->used, start, count);
+    arena_search_from(arena, start);
+    start += count;
+  }
+  arena_hold_end(arena);
+}
+
+/* ---- all arenas ---- */
+
+bool arena_serves_unbound(const struct arena *arena) {
+  return arena->setup.automatic || option_get(mi_option_disallow_arena_alloc) == 0;
+}
+
+/* The NUMA node of this thread, as the options let us see it. */
+static int this_node(void) {
+  const long nodes = option_get(mi_option_use_numa_nodes);
+  return nodes > 0 ? os_numa_node() % (int)nodes : os_numa_node();
+}
+
+enum distance { NEAR, NEUTRAL, FAR, DISTANCES }; /* of an arena, in NUMA nodes */
+
+static struct page *claim_at(enum distance distance, size_t slice_count, size_t alignment,
+                             bool *is_zero, bool *held) {
+  int node = -1;
+  struct page *page = NULL;
+  struct arena_walk walk = arena_walk_begin(ARENAS_OPEN);
+  for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
+    if (!arena_serves_unbound(arena)) continue;
+    if (arena->setup.numa_node >= 0 && node < 0) node = this_node();
+    const enum distance actual = arena->setup.numa_node < 0       ? NEUTRAL
+                                 : arena->setup.numa_node == node ? NEAR
+                                                                  : FAR;
+    if (actual == distance)
+      page = try_claim(arena, slice_count, alignment, is_zero, held);
+  }
+  arena_walk_end(&walk);
+  return page;
+}
+
+/* From an arena that there is: the nearest first. */
+static struct page *claim_from_known(size_t slice_count, size_t alignment,
+                                     bool *is_zero) {
+  for (;;) {
+    bool held = false;
+    for (int distance = NEAR; distance < DISTANCES; distance++) {
+      struct page *page = claim_at(distance, slice_count, alignment, is_zero, &held);
+      if (page != NULL) return page;
+    }
+    if (!held) return NULL;
+    sched_yield(); /* outside of a read section: who holds slices may wait for those */
+  }
+}
+
+/* Reserve another arena for everybody, large enough for a run of this size. */
+static struct arena *arena_reserve_default(size_t size) {
+  const size_t wanted = align_up(mi_option_get_size(mi_option_arena_reserve), SLICE_SIZE);
+  const long eager = option_get(mi_option_arena_eager_commit);
+  const bool large = option_get(mi_option_large_os_pages) != 0;
+  const bool commit = eager == 1 || large || (eager == 2 && !os_commits_strictly());
+  const struct arena_setup setup = {.committed = commit, .automatic = true};
+  struct arena *arena = NULL;
+  /* Where address space is short, a smaller arena serves too. */
+  for (size_t next = wanted; arena == NULL && next > size && next >= 8 * SLICE_SIZE;
+       next = align_up(next / 8, SLICE_SIZE)) {
+    arena = arena_reserve(next, large, setup);
+  }
+  if (arena != NULL) return arena;
+  log_warning("arena_reserve", "no %zu bytes of address space: trying %zu", wanted, size);
+  return arena_reserve(size, large, setup);
+}
+
+struct page *arenas_claim_slices(size_t slice_count, size_t alignment, bool may_reserve,
+                                 bool *is_zero) {
+  struct page *page = claim_from_known(slice_count, alignment, is_zero);
+  if (page != NULL) return page;
+  if (!may_reserve || option_get(mi_option_disallow_os_alloc) != 0) return NULL;
+  size_t size = slice_count << SLICE_SHIFT;
+  if (alignment > SLICE_SIZE && __builtin_add_overflow(size, alignment, &size)) {
+    return NULL;
+  }
+  struct arena *arena = arena_reserve_default(size);
+  if (arena == NULL) return NULL;
+  page = arena_claim_slices(arena, slice_count, alignment, is_zero);
+  arena_unpin(arena);
+  return page;
+}
