@@ -992,7 +992,9 @@ typedef enum mi_option_e {
   /* Act as if the machine had at most so many NUMA nodes; 0 for all it has. Default 0. */
   mi_option_use_numa_nodes,
   /* Never ask the system for memory: use only arenas that were reserved or handed over.
-   * Switch, default 0. */
+   * When static storage does not suffice for the records of threads and of heaps bound to
+   * no arena, they take slices of an arena that serves everybody, and keep them. Switch,
+   * default 0. */
   mi_option_disallow_os_alloc,
   /* Older name of disallow_os_alloc. */
   mi_option_limit_os_alloc = mi_option_disallow_os_alloc,

@@ -22,6 +22,8 @@ check_programs = \
 	tests/test_arena \
 	tests/test_managed \
 	tests/test_many_arenas \
+	tests/test_huge_pages \
+	tests/test_faults \
 	tests/test_heap \
 	tests/test_pages \
 	tests/test_malloc \
@@ -33,6 +35,8 @@ tests_test_os_SOURCES = tests/test_os.c tests/test.h
 tests_test_arena_SOURCES = tests/test_arena.c tests/test.h
 tests_test_managed_SOURCES = tests/test_managed.c tests/test.h
 tests_test_many_arenas_SOURCES = tests/test_many_arenas.c tests/test.h
+tests_test_huge_pages_SOURCES = tests/test_huge_pages.c tests/test.h
+tests_test_faults_SOURCES = tests/test_faults.c tests/system.c tests/system.h tests/test.h
 tests_test_heap_SOURCES = tests/test_heap.c tests/test.h
 tests_test_pages_SOURCES = tests/test_pages.c tests/test.h
 tests_test_malloc_SOURCES = tests/test_malloc.c tests/test.h
@@ -47,6 +51,8 @@ tests_test_os_CPPFLAGS = $(tests_cppflags)
 tests_test_arena_CPPFLAGS = $(tests_cppflags)
 tests_test_managed_CPPFLAGS = $(tests_cppflags)
 tests_test_many_arenas_CPPFLAGS = $(tests_cppflags)
+tests_test_huge_pages_CPPFLAGS = $(tests_cppflags)
+tests_test_faults_CPPFLAGS = $(tests_cppflags)
 tests_test_heap_CPPFLAGS = $(tests_cppflags)
 tests_test_pages_CPPFLAGS = $(tests_cppflags)
 tests_test_malloc_CPPFLAGS = $(tests_cppflags)
@@ -58,11 +64,19 @@ tests_test_os_LDADD = $(tests_ldadd)
 tests_test_arena_LDADD = $(tests_ldadd)
 tests_test_managed_LDADD = $(tests_ldadd)
 tests_test_many_arenas_LDADD = $(tests_ldadd)
+tests_test_huge_pages_LDADD = $(tests_ldadd)
+tests_test_faults_LDADD = libmirt-runtime.la libmirt-system-test.la libmirt-base.la \
+	$(CHECK_LIBS)
 tests_test_heap_LDADD = $(tests_ldadd)
 tests_test_pages_LDADD = $(tests_ldadd)
 tests_test_malloc_LDADD = $(tests_ldadd)
 tests_test_cage_LDADD = $(tests_ldadd)
 tests_test_model_LDADD = $(tests_ldadd)
+
+# The system calls as tests/system.h lets them fail.
+check_LTLIBRARIES = libmirt-system-test.la
+libmirt_system_test_la_SOURCES = runtime/os/os.c
+libmirt_system_test_la_CPPFLAGS = $(tests_cppflags) -DMIRT_TEST_SYSTEM='"system.h"'
 
 # The C++ side of the installed headers, against the library as a program would use it.
 tests_test_cxx_SOURCES = tests/test_cxx.cpp

@@ -46,27 +46,29 @@ size_t arena_metadata_slices(size_t slice_count) {
   return slices_for(layout_of(slice_count).size);
 }
 
-/* Records of heaps bound to an arena that is all there is: a slice at a time. */
+/* A slice for records: nobody else gets it while its arena lives, so it is not dirty. */
+static void *slice_for_records(const struct page *page, size_t *size) {
+  if (page == NULL) return NULL;
+  const size_t slice = page_slice_index(page);
+  bitmap_clear_run(page->arena->dirty, slice, 1);
+  *size = SLICE_SIZE;
+  return arena_slice_address(page->arena, slice);
+}
+
+/* Of heaps bound to an arena over memory that may be all there is. */
 static void *take_slice(struct zone *zone, size_t *size) {
   struct arena *arena = (struct arena *)((char *)zone - offsetof(struct arena, zone));
   bool is_zero;
-  const struct page *page = arena_claim_slices(arena, 1, SLICE_SIZE, &is_zero);
-  if (page == NULL) return NULL;
-  const size_t slice = page_slice_index(page);
-  bitmap_clear_run(arena->dirty, slice,
-                   1); /* nobody else gets it while the arena lives */
-  *size = SLICE_SIZE;
-  return arena_slice_address(arena, slice);
+  return slice_for_records(arena_claim_slices(arena, 1, SLICE_SIZE, &is_zero), size);
 }
 
-static void give_slice(struct zone *zone, void *memory, size_t size) {
-  struct arena *arena = (struct arena *)((char *)zone - offsetof(struct arena, zone));
-  const size_t slice = ((uintptr_t)memory - arena->base) >> SLICE_SHIFT;
-  bitmap_set_run(arena->dirty, slice, 1);
-  arena_release_slices(&arena->pages[slice], size >> SLICE_SHIFT);
+void *zone_take_for_process(struct zone *zone, size_t *size) {
+  if (option_get(mi_option_disallow_os_alloc) == 0) {
+    return zone_take_from_system(zone, size);
+  }
+  bool is_zero;
+  return slice_for_records(arenas_claim_slices(1, SLICE_SIZE, false, &is_zero), size);
 }
-
-static const struct zone_source zone_from_slices = {take_slice, give_slice};
 
 static struct arena *metadata_place(const struct arena_setup *setup, char *metadata,
                                     const struct layout *l) {
@@ -88,7 +90,7 @@ static struct arena *metadata_place(const struct arena_setup *setup, char *metad
   arena->planes_zero = setup->zero || !setup->metadata_inside;
   arena->metadata = metadata;
   zone_initialize(&arena->zone, metadata + l->zone, l->size - l->zone,
-                  setup->metadata_inside ? &zone_from_slices : &zone_from_system);
+                  setup->metadata_inside ? take_slice : zone_take_from_system);
   return arena;
 }
 
@@ -209,7 +211,7 @@ static void release_extents(struct zone *zone) {
   struct zone_extent *extent = (struct zone_extent *)zone->extent;
   while (extent->before != NULL) {
     struct zone_extent *before = extent->before;
-    zone->source->give(zone, extent, extent->size);
+    os_release_guarded(extent, extent->size);
     extent = before;
   }
 }

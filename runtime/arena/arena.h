@@ -157,6 +157,9 @@ struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t 
 struct page *arenas_claim_slices(size_t slice_count, size_t alignment, bool may_reserve,
                                  bool *is_zero);
 
+/* NUMA nodes, as the options let us see them. */
+size_t numa_node_count(void);
+
 /* In the child of a fork: what other threads had begun will not be finished. */
 void arenas_after_fork(void);
 

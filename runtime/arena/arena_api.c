@@ -67,20 +67,25 @@ struct huge_request {
 static bool huge_timed_out(const struct huge_request *request) {
   if (request->timeout == 0 || request->done == 0) return false;
   const uint64_t elapsed = os_clock_milliseconds() - request->began;
-  return elapsed >= request->timeout ||
-         elapsed * request->wanted / request->done > request->timeout * 3 / 2;
+  const uint64_t estimate = elapsed * request->wanted / request->done;
+  return elapsed >= request->timeout || estimate - estimate / 3 > request->timeout;
 }
 
-/* Put huge pages over reserved addresses from base on. Returns how many. */
-static size_t huge_map(struct huge_request *request, char *base, size_t pages, int node,
+/* Put huge pages over reserved addresses from base on. Returns how many, and -1 for the
+ * node if not all of them are on it. */
+static size_t huge_map(struct huge_request *request, char *base, size_t pages, int *node,
                        int *error) {
+  const int wanted_node = *node;
   for (size_t i = 0; i < pages; i++) {
     int bind_error;
     *error = huge_timed_out(request)
                  ? ETIMEDOUT
-                 : os_map_huge_page(base + i * HUGE_PAGE_SIZE, node, &bind_error);
+                 : os_map_huge_page(base + i * HUGE_PAGE_SIZE, wanted_node, &bind_error);
     if (*error != 0) return i;
-    if (bind_error != 0) request->bind_error = bind_error;
+    if (bind_error != 0) {
+      request->bind_error = bind_error;
+      *node = -1;
+    }
     request->done++;
   }
   return pages;
@@ -93,7 +98,7 @@ static int huge_reserve(struct huge_request *request, size_t pages, int node,
   char *base = os_reserve(size, HUGE_PAGE_SIZE, false);
   if (base == NULL) return ENOMEM;
   int error = 0;
-  const size_t got = huge_map(request, base, pages, node, &error) * HUGE_PAGE_SIZE;
+  const size_t got = huge_map(request, base, pages, &node, &error) * HUGE_PAGE_SIZE;
   os_release(base + got, size - got);
   if (got == 0) return error;
   const struct arena_setup setup = {.base = base,
@@ -105,7 +110,7 @@ static int huge_reserve(struct huge_request *request, size_t pages, int node,
                                     .zero = true,
                                     .ours = true,
                                     .exclusive = exclusive,
-                                    .numa_node = request->bind_error == 0 ? node : -1,
+                                    .numa_node = node,
                                     .null_slice = SIZE_MAX};
   struct arena *arena = arena_create(&setup);
   if (arena == NULL) {
@@ -162,7 +167,7 @@ static int huge_interleave(size_t pages, size_t nodes, size_t timeout_msecs,
   static const char function[] = "mi_reserve_huge_os_pages_interleave";
   *reserved = 0;
   if (pages > PTRDIFF_MAX / HUGE_PAGE_SIZE) return huge_too_many(function, pages);
-  if (nodes == 0) nodes = os_numa_node_count();
+  if (nodes == 0) nodes = numa_node_count();
   struct huge_request request = huge_begin(function, pages, timeout_msecs);
   int error = 0;
   for (size_t node = 0; node < nodes && error == 0; node++) {
@@ -181,8 +186,11 @@ int mi_reserve_huge_os_pages_interleave(size_t pages, size_t numa_nodes,
 }
 
 int mi_reserve_huge_os_pages(size_t pages, double max_secs, size_t *pages_reserved) {
-  /* Rounded up: a limit of less than a millisecond is a limit. */
-  const size_t milliseconds = max_secs > 0 ? (size_t)(max_secs * 1000) + 1 : 0;
+  size_t milliseconds = 0;
+  if (max_secs > 0) {
+    milliseconds = max_secs < 1e12 ? (size_t)(max_secs * 1000) : SIZE_MAX;
+    if (milliseconds == 0) milliseconds = 1; /* a limit, if a short one */
+  }
   size_t reserved;
   const int error = huge_interleave(pages, 0, milliseconds, &reserved);
   if (pages_reserved != NULL) *pages_reserved = reserved;

@@ -26,7 +26,12 @@ static void purge_slices(struct arena *arena, size_t start, size_t count) {
   }
   atomic_fetch_add_full(&stats.purged, size);
   if (discard && arena->setup.ours) bitmap_clear_run(arena->dirty, start, count);
-  const size_t changed = bitmap_set_run(arena->purged, start, count);
+  size_t changed = 0;
+  for (size_t slice = start; slice < start + count; slice++) {
+    if (bitmap_get(arena->committed, slice)) {
+      changed += bitmap_set_run(arena->purged, slice, 1);
+    }
+  }
   stats_subtract(&stats.committed, changed << SLICE_SHIFT);
 }
 

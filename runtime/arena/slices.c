@@ -218,11 +218,13 @@ bool arena_serves_unbound(const struct arena *arena) {
   return arena->setup.automatic || option_get(mi_option_disallow_arena_alloc) == 0;
 }
 
-/* The NUMA node of this thread, as the options let us see it. */
-static int this_node(void) {
-  const long nodes = option_get(mi_option_use_numa_nodes);
-  return nodes > 0 ? os_numa_node() % (int)nodes : os_numa_node();
+size_t numa_node_count(void) {
+  const size_t most = mi_option_get_size(mi_option_use_numa_nodes);
+  const size_t count = os_numa_node_count();
+  return most > 0 && most < count ? most : count;
 }
+
+static int this_node(void) { return os_numa_node() % (int)numa_node_count(); }
 
 enum distance { NEAR, NEUTRAL, FAR, DISTANCES }; /* of an arena, in NUMA nodes */
 

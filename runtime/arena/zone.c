@@ -6,7 +6,7 @@
 #include "os/os.h"
 
 #define RECORD_ALIGNMENT ((size_t)64)
-#define STATIC_BYTES (64 * KiB)
+#define STATIC_BYTES (256 * KiB)
 #define EXTENT_BYTES (256 * KiB)
 
 static union {
@@ -15,35 +15,27 @@ static union {
 } static_memory __attribute__((aligned(64))) = {
     .extent = {.used = RECORD_ALIGNMENT, .size = STATIC_BYTES}};
 
-static void *take_from_system(struct zone *zone, size_t *size) {
+void *zone_take_from_system(struct zone *zone, size_t *size) {
   (void)zone;
   *size = EXTENT_BYTES;
   return os_reserve_guarded(EXTENT_BYTES);
 }
 
-static void give_to_system(struct zone *zone, void *memory, size_t size) {
-  (void)zone;
-  os_release_guarded(memory, size);
-}
+struct zone process_zone = {.extent = (AO_t)&static_memory,
+                            .source = zone_take_for_process};
 
-const struct zone_source zone_from_system = {take_from_system, give_to_system};
-
-struct zone process_zone = {.extent = (AO_t)&static_memory, .source = &zone_from_system};
-
-static struct zone_extent *extent_initialize(void *memory, size_t size,
-                                             uintptr_t before) {
+static struct zone_extent *extent_initialize(void *memory, size_t size) {
   struct zone_extent *extent = memory;
   extent->size = size;
-  extent->before = (struct zone_extent *)before;
+  extent->before = NULL;
   atomic_store_release(&extent->used, RECORD_ALIGNMENT);
   return extent;
 }
 
-void zone_initialize(struct zone *zone, void *memory, size_t size,
-                     const struct zone_source *source) {
+void zone_initialize(struct zone *zone, void *memory, size_t size, zone_source *source) {
   memset(zone, 0, sizeof *zone);
   zone->source = source;
-  atomic_store_release(&zone->extent, (uintptr_t)extent_initialize(memory, size, 0));
+  atomic_store_release(&zone->extent, (uintptr_t)extent_initialize(memory, size));
 }
 
 /* Cut bytes off an extent, or return NULL when it has not enough left. */
@@ -57,19 +49,27 @@ static void *extent_cut(struct zone_extent *extent, size_t size) {
   }
 }
 
+/* Cut from a new extent from now on. What is left of the one before is lost. */
+static bool zone_grow(struct zone *zone) {
+  size_t size;
+  void *memory = zone->source(zone, &size);
+  if (memory == NULL) return false;
+  struct zone_extent *extent = extent_initialize(memory, size);
+  uintptr_t before;
+  do {
+    before = atomic_load_acquire(&zone->extent);
+    extent->before = (struct zone_extent *)before;
+  } while (!atomic_compare_and_swap_full(&zone->extent, before, (uintptr_t)extent));
+  return true;
+}
+
 static void *zone_cut(struct zone *zone, size_t size) {
-  for (;;) {
-    const uintptr_t seen = atomic_load_acquire(&zone->extent);
-    void *record = extent_cut((struct zone_extent *)seen, size);
-    if (record != NULL) return record;
-    size_t more;
-    void *memory = zone->source->take(zone, &more);
-    if (memory == NULL) return NULL;
-    const uintptr_t fresh = (uintptr_t)extent_initialize(memory, more, seen);
-    if (!atomic_compare_and_swap_full(&zone->extent, seen, fresh)) {
-      zone->source->give(zone, memory, more); /* another thread grew it first */
-    }
-  }
+  void *record;
+  do {
+    struct zone_extent *extent = (struct zone_extent *)atomic_load_acquire(&zone->extent);
+    record = extent_cut(extent, size);
+  } while (record == NULL && zone_grow(zone));
+  return record;
 }
 
 void *zone_take(struct zone *zone, enum record_kind kind, size_t size) {

@@ -34,24 +34,24 @@ struct zone_extent {
 
 struct zone;
 
-/* Where a zone gets memory, and gives back what it need not have taken. */
-struct zone_source {
-  void *(*take)(struct zone *zone, size_t *size);
-  void (*give)(struct zone *zone, void *memory, size_t size);
-};
-extern const struct zone_source zone_from_system;
+/* Get a zone more memory, for ever. Returns NULL when there is none. */
+typedef void *zone_source(struct zone *zone, size_t *size);
+zone_source zone_take_from_system;
+
+/* For records that belong to no arena: where an option forbids to ask the system, from an
+ * arena that serves everybody. */
+zone_source zone_take_for_process;
 
 struct zone {
   struct record_stack free[RECORD_KINDS];
   atomic_word extent; /* the struct zone_extent we cut from now */
-  const struct zone_source *source;
+  zone_source *source;
 };
 
 extern struct zone process_zone;
 
 /* Prepare a zone over memory. */
-void zone_initialize(struct zone *zone, void *memory, size_t size,
-                     const struct zone_source *source);
+void zone_initialize(struct zone *zone, void *memory, size_t size, zone_source *source);
 
 /* Take a record of size bytes; size is the same for every record of a kind. Its first
  * member is a struct free_record that belongs to the zone; all else is zero. Returns NULL
