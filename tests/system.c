@@ -26,8 +26,8 @@
 #define LARGE_PAGE_SHIFT 21
 #define HUGE_PAGE_SHIFT 30
 
-/* All that follows belongs to whoever holds the lock. A lock of our own, so that no system
- * call but those of os.c is made. */
+/* All that follows belongs to whoever holds the lock. A lock of our own, so that no
+ * system call but those of os.c is made. */
 static atomic_word locked;
 
 static void lock(void) {

@@ -2,9 +2,10 @@
  *
  * os.c, compiled with MIRT_TEST_SYSTEM naming this header, calls the functions at the end
  * instead of the system. Those count each call and make it, unless it is to fail: then it
- * does not happen. They keep a list of what is mapped, and know pages set aside, NUMA nodes
- * and a clock that are not there: memory of a simulated huge page is ordinary memory, and
- * the clock stands still but for what a test says. Any thread may call any function.
+ * does not happen. They keep a list of what is mapped, and know pages set aside, NUMA
+ * nodes and a clock that are not there: memory of a simulated huge page is ordinary
+ * memory, and the clock stands still but for what a test says. Any thread may call any
+ * function.
  */
 #ifndef MIRT_TESTS_SYSTEM_H
 #define MIRT_TESTS_SYSTEM_H
@@ -31,8 +32,8 @@ enum system_kind {
 /* Count from 0 again, and let no call fail. */
 void system_reset(void);
 
-/* Let calls of a kind fail with this errno: from the first-th that comes now on, which is 1
- * for the next one, so many. A count of 0 lets none fail. */
+/* Let calls of a kind fail with this errno: from the first-th that comes now on, which is
+ * 1 for the next one, so many. A count of 0 lets none fail. */
 void system_fail(enum system_kind kind, size_t first, size_t count, int code);
 
 /* Calls of a kind since system_reset, and those of them that were made to fail. */

@@ -172,7 +172,7 @@ START_TEST(reserve_huge_pages) {
   mi_arena_id_t id = 77;
   const int error = mi_reserve_huge_os_pages_at_ex(1, 0, 100, true, &id);
   if (error == 0) {
-    assert_touchable(mi_arena_area(id, NULL));
+    touch_write(mi_arena_area(id, NULL)); /* not in a child: it would need a page more */
   } else {
     ck_assert(error == ENOMEM || error == ETIMEDOUT);
     ck_assert_int_eq(id, 0);

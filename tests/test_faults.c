@@ -1,10 +1,10 @@
-/* test_faults.c - what happens when the system says no, and what a machine with NUMA nodes
- * and huge pages would see. The system calls go through tests/system.h.
+/* test_faults.c - what happens when the system says no, and what a machine with NUMA
+ * nodes and huge pages would see. The system calls go through tests/system.h.
  *
- * A random workload runs again and again, and each time another of its system calls fails,
- * or a number of them. Blocks keep what was written to them, failures that the program can
- * see are reported, and in the end everything can be given back: not a slice, a page or a
- * byte of address space is missing.
+ * A random workload runs again and again, and each time another of its system calls
+ * fails, or a number of them. Blocks keep what was written to them, failures that the
+ * program can see are reported, and in the end everything can be given back: not a slice,
+ * a page or a byte of address space is missing.
  */
 #include "test.h"
 
@@ -23,7 +23,7 @@
 #define HUGE_PAGE GiB
 #define LARGE_PAGE (2 * MiB)
 
-/* ---- failing: Check's own way out is for the thread and process of the test only ---- */
+/* ---- failing: Check's own way out is for the test's thread and process only ---- */
 
 static pthread_t test_thread;
 static pid_t test_process;
@@ -104,8 +104,8 @@ static void require_commits_add_up(void) {
   require(stats_now().committed.current == (int64_t)(slices * SLICE_SIZE));
 }
 
-/* Everything has been freed: mirt must hold nothing, and no arena that cannot be destroyed.
- * So each test begins without any. */
+/* Everything has been freed: mirt must hold nothing, and no arena that cannot be
+ * destroyed. So each test begins without any. */
 static void require_nothing_is_held(void) {
   static size_t left_over; /* what could not be released, since that failed */
   mi_collect(true);
@@ -620,8 +620,8 @@ static void run_workload(void *argument) {
   munmap(work.area, AREA_SIZE);
 }
 
-/* In a fresh process all that mirt prepares once is prepared, and may fail, in each run. A
- * sanitizer makes that too expensive. */
+/* In a fresh process all that mirt prepares once is prepared, and may fail, in each run.
+ * A sanitizer makes that too expensive. */
 static void run_anywhere(struct run *run) {
   if (TEST_HAS_SHADOW) {
     run_workload(run);
@@ -1159,8 +1159,8 @@ static void records_prepare(size_t size) {
   require_nothing_is_held();
 }
 
-/* An arena on each node, and one on none, for everybody; nothing else may be had. They are
- * made in an order that is not the one wanted. */
+/* An arena on each node, and one on none, for everybody; nothing else may be had. They
+ * are made in an order that is not the one wanted. */
 static void nodes_begin(size_t size) {
   records_prepare(size);
   const size_t order[] = {2, NEUTRAL, 0, 3, 1};
@@ -1518,8 +1518,8 @@ START_TEST(huge_pages_run_out_over_nodes) {
 }
 END_TEST
 
-/* Another thread may map something wherever nothing is mapped. What was released once must
- * not be released again. */
+/* Another thread may map something wherever nothing is mapped. What was released once
+ * must not be released again. */
 START_TEST(nothing_is_released_twice) {
   for (int populated = 0; populated < 2; populated++) {
     system_set_aside(1 + 2 * (size_t)populated, 0);

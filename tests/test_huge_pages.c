@@ -1,5 +1,5 @@
-/* test_huge_pages.c - arenas in huge pages of 1 GiB and in large ones of 2 MiB, as the system
- * really has them.
+/* test_huge_pages.c - arenas in huge pages of 1 GiB and in large ones of 2 MiB, as the
+ * system really has them.
  *
  * It sets some aside, for which it has to be root, and in the end puts back what was set
  * before: the suite runs in a child, so that its parent can do so whatever happens. Where
@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "arena/arena.h"
 #include "base/bits.h"
@@ -122,7 +123,7 @@ static bool skip_unless(bool condition, const char *why) {
 
 /* Other programs may take a page for a moment. Wait a while until so many are free. */
 static bool pool_settles(const struct pool *pool, size_t pages) {
-  for (int i = 0; i < 100000; i++) {
+  for (int i = 0; i < 20000; i++) {
     if (pool_free(pool) == pages) return true;
     sched_yield();
   }
@@ -153,7 +154,10 @@ static bool pool_begin(const struct pool *pool, size_t pages) {
 
 /* ---- arenas ---- */
 
-static void set_up(void) { ck_assert_uint_eq(huge_bytes(), 0); }
+static void set_up(void) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL); /* to hold no pages when the suite was killed */
+  ck_assert_uint_eq(huge_bytes(), 0);
+}
 
 /* Destroy all arenas: sometimes all tests run in one process. */
 static void tear_down(void) {
@@ -348,8 +352,8 @@ END_TEST
 
 /* ---- pages of 2 MiB ---- */
 
-/* Reserve memory that may lie in large pages, of which so many are there. Again, others may
- * have been quicker. */
+/* Reserve memory that may lie in large pages, of which so many are there. Again, others
+ * may have been quicker. */
 static mi_arena_id_t reserve_large(size_t size, bool commit, size_t there,
                                    size_t page_size) {
   for (int attempt = 0;; attempt++) {
