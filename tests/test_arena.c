@@ -692,6 +692,45 @@ START_TEST(collect_purges) {
 }
 END_TEST
 
+/* A thread that is stopped while it reads, as a collector may stop it. */
+struct stopped {
+  bool has_owner;
+  pthread_barrier_t in, out;
+};
+
+static void *stop_in_section(void *argument) {
+  struct stopped *self = argument;
+  if (self->has_owner) mi_free(mi_malloc(1));
+  struct reader *section = read_begin();
+  pthread_barrier_wait(&self->in);
+  pthread_barrier_wait(&self->out);
+  read_end(section);
+  return NULL;
+}
+
+START_TEST(collect_does_not_wait_for_stopped_threads) {
+  struct stopped stopped = {.has_owner = _i != 0};
+  pthread_barrier_init(&stopped.in, NULL, 2);
+  pthread_barrier_init(&stopped.out, NULL, 2);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, stop_in_section, &stopped), 0);
+  pthread_barrier_wait(&stopped.in);
+  const mi_arena_id_t id = arena_reserved(4 * MiB, false, true);
+  mi_heap_t *heap = heap_in(id);
+  char *p = mi_heap_malloc(heap, 3 * MiB); /* descriptors to wipe, if nobody reads */
+  mi_free(p);
+  const int64_t purged = stats_now().purged;
+  mi_collect(true);
+  ck_assert_int_ge(stats_now().purged, purged + 3 * (int64_t)MiB);
+  ck_assert_ptr_nonnull(mi_heap_malloc(heap, 3 * MiB));
+  mi_heap_destroy(heap);
+  pthread_barrier_wait(&stopped.out);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  pthread_barrier_destroy(&stopped.in);
+  pthread_barrier_destroy(&stopped.out);
+}
+END_TEST
+
 START_TEST(purge_at_once_without_delay) {
   const long before = mi_option_get(mi_option_purge_delay);
   mi_option_set(mi_option_purge_delay, 0);
@@ -1021,6 +1060,7 @@ int main(int argc, char **argv) {
   tcase_add_test(c, threads_share_an_arena);
   c = case_begin(suite, "purge");
   tcase_add_test(c, collect_purges);
+  tcase_add_loop_test(c, collect_does_not_wait_for_stopped_threads, 0, 2);
   tcase_add_test(c, purge_at_once_without_delay);
   tcase_add_test(c, purge_never);
   tcase_add_test(c, pinned_memory_is_not_purged);

@@ -25,7 +25,8 @@ extern "C" {
  *           mi_collect(true)
  * Any thread may call it, while others allocate and free; it waits until a map that is
  * being written of the arena is complete. Nobody else may use the id meanwhile. Not to be
- * called from an error function, or from the out of mirt_arena_map. */
+ * called from an error function, from the out of mirt_arena_map, or while threads are
+ * stopped that may be inside of mirt: it would wait for them. */
 mi_decl_export int mirt_arena_destroy(mi_arena_id_t arena_id);
 
 /* Write a map of an arena as one line of JSON (RFC 8259), as `mirt-arena-map` draws it:

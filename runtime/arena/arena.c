@@ -182,13 +182,18 @@ static size_t record_slice(const struct arena *arena, size_t start) {
   return lowest;
 }
 
-/* Claim all slices from start on but those that hold records, or none. */
-static bool claim_from(struct arena *arena, size_t start) {
+/* Claim all slices but those that hold records, or none. */
+static bool claim_all_at_once(struct arena *arena) {
+  size_t start = arena->first_slice, end;
+  for (; start < arena->slice_count; start = end + 1) {
+    end = record_slice(arena, start);
+    if (!bitmap_claim_run(arena->used, start, end - start)) break;
+  }
   if (start >= arena->slice_count) return true;
-  const size_t end = record_slice(arena, start);
-  if (!bitmap_claim_run(arena->used, start, end - start)) return false;
-  if (claim_from(arena, end + 1)) return true;
-  bitmap_clear_run(arena->used, start, end - start);
+  for (size_t i = arena->first_slice; i < start; i = end + 1) {
+    end = record_slice(arena, i);
+    bitmap_clear_run(arena->used, i, end - i);
+  }
   return false;
 }
 
@@ -197,7 +202,7 @@ static bool claim_all(struct arena *arena) {
   for (;;) {
     const uintptr_t before = atomic_load_acquire(&arena->holding);
     arena_hold_begin(arena);
-    const bool all = claim_from(arena, arena->first_slice);
+    const bool all = claim_all_at_once(arena);
     if (!all) arena_search_from(arena, arena->first_slice);
     arena_hold_end(arena);
     if (all) return true;
@@ -398,7 +403,10 @@ void arenas_after_fork(void) {
   atomic_store_relaxed(&creating_over, 0);
   struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
   for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
+    /* Records in memory of the user's may be the parent's too. */
+    if (arena->setup.metadata_inside) continue;
     atomic_store_relaxed(&arena->holding, 0);
+    atomic_fetch_and_full(&arena->users, ARENA_VIEW - 1);
   }
   arena_walk_end(&walk);
 }

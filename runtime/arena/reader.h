@@ -21,12 +21,18 @@ struct reader {
   struct reader *next;
 };
 
-/* What read_begin returns for a section inside another: to close it does nothing. */
+/* What read_begin returns for a section inside another: to close it does nothing. And for a
+ * section of a thread without a record, by parity. */
 #define READER_NESTED ((struct reader *)1)
+#define READER_EVEN ((struct reader *)2)
+#define READER_ODD ((struct reader *)3)
 
-/* The calling thread's; NULL for a thread without an owner, which counts itself in. */
+/* The calling thread's; NULL for a thread without an owner. */
 extern _Thread_local struct reader *current_reader;
-extern atomic_word readers_without_record;
+
+/* Those count themselves in under the parity of an epoch, and out with what they got. */
+struct reader *read_begin_by_parity(void);
+void read_end_by_parity(struct reader *reader);
 
 /* Make a record known, once. */
 void reader_register(struct reader *reader);
@@ -35,19 +41,22 @@ void reader_register(struct reader *reader);
  * section, nor holding anything that a section waits for. */
 void readers_wait(void);
 
+/* Has no other thread a section open, now or after a few looks? A thread may
+ * be stopped inside one, by a collector for example, so nothing that a collector calls
+ * waits for it. */
+bool readers_are_gone(void);
+
 /* In the child of a fork: the other threads are gone. */
 void readers_after_fork(void);
 
 /* Open a section. Returns what closes it. */
 static inline struct reader *read_begin(void) {
   struct reader *reader = current_reader;
-  if (reader == NULL) {
-    atomic_fetch_add_full(&readers_without_record, 1);
-  } else if ((atomic_load_relaxed(&reader->sections) & 1) != 0) {
+  if (reader == NULL) return read_begin_by_parity();
+  if ((atomic_load_relaxed(&reader->sections) & 1) != 0) {
     return READER_NESTED;
-  } else {
-    atomic_fetch_add_full(&reader->sections, 1);
   }
+  atomic_fetch_add_full(&reader->sections, 1);
   atomic_barrier_after_full();
   return reader;
 }
@@ -56,10 +65,7 @@ static inline struct reader *read_begin(void) {
  * barrier enough. */
 static inline struct reader *read_begin_at_next_full(void) {
   struct reader *reader = current_reader;
-  if (unlikely(reader == NULL)) {
-    atomic_fetch_add_full(&readers_without_record, 1);
-    return NULL;
-  }
+  if (unlikely(reader == NULL)) return read_begin_by_parity();
   const uintptr_t sections = atomic_load_relaxed(&reader->sections);
   if (unlikely((sections & 1) != 0)) return READER_NESTED;
   atomic_store_relaxed(&reader->sections, sections + 1);
@@ -67,9 +73,9 @@ static inline struct reader *read_begin_at_next_full(void) {
 }
 
 static inline void read_end(struct reader *reader) {
-  if (unlikely(reader == NULL)) {
-    atomic_fetch_sub_full(&readers_without_record, 1);
-  } else if (reader != READER_NESTED) {
+  if (unlikely(reader <= READER_ODD)) {
+    if (reader != READER_NESTED) read_end_by_parity(reader);
+  } else {
     atomic_store_release(&reader->sections, atomic_load_relaxed(&reader->sections) + 1);
   }
 }

@@ -9,6 +9,7 @@
 #include "base/stats.h"
 #include "os/os.h"
 
+#define HELD_MILLISECONDS 1000
 #define COMMIT_RUN_SLICES 16 /* commit 1 MiB at a time where it is all ours to commit */
 
 /* Descriptors of so many slices fill an operating-system page, and their planes do. */
@@ -167,13 +168,22 @@ static struct page *try_claim(struct arena *arena, size_t slice_count, size_t al
   return page;
 }
 
+/* Slices are held: wait a little before another look, outside of a read section, which who
+ * holds them may wait for. Who holds them may have been stopped, too: false after a second. */
+static bool may_look_again(uint64_t *deadline) {
+  const uint64_t now = os_clock_milliseconds();
+  if (*deadline == 0) *deadline = now + HELD_MILLISECONDS;
+  sched_yield();
+  return now < *deadline;
+}
+
 struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t alignment,
                                 bool *is_zero) {
+  uint64_t deadline = 0;
   for (;;) {
     bool held = false;
     struct page *page = try_claim(arena, slice_count, alignment, is_zero, &held);
-    if (page != NULL || !held) return page;
-    sched_yield();
+    if (page != NULL || !held || !may_look_again(&deadline)) return page;
   }
 }
 
@@ -201,12 +211,15 @@ void arena_wipe_metadata(struct arena *arena) {
       continue;
     }
     page_map_set(arena->base + (start << SLICE_SHIFT), count, NULL);
-    readers_wait();
-    os_purge(&arena->pages[start], count * sizeof(struct page), true);
-    os_purge((void *)arena_free_plane(arena, start),
-             count / PLANE_SLICES * PLANE_COUNT * PLANE_ALIGNMENT, true);
+    const bool may_wipe = readers_are_gone();
+    if (may_wipe) {
+      os_purge(&arena->pages[start], count * sizeof(struct page), true);
+      os_purge((void *)arena_free_plane(arena, start),
+               count / PLANE_SLICES * PLANE_COUNT * PLANE_ALIGNMENT, true);
+    }
     bitmap_clear_run(arena->used, start, count);
     arena_search_from(arena, start);
+    if (!may_wipe) break;
     start += count;
   }
   arena_hold_end(arena);
@@ -249,14 +262,14 @@ static struct page *claim_at(enum distance distance, size_t slice_count, size_t 
 /* From an arena that there is: the nearest first. */
 static struct page *claim_from_known(size_t slice_count, size_t alignment,
                                      bool *is_zero) {
+  uint64_t deadline = 0;
   for (;;) {
     bool held = false;
     for (int distance = NEAR; distance < DISTANCES; distance++) {
       struct page *page = claim_at(distance, slice_count, alignment, is_zero, &held);
       if (page != NULL) return page;
     }
-    if (!held) return NULL;
-    sched_yield(); /* outside of a read section: who holds slices may wait for those */
+    if (!held || !may_look_again(&deadline)) return NULL;
   }
 }
 

@@ -163,7 +163,9 @@ struct page *heap_adopt_page(struct cell *cell) {
   unsigned looks = ADOPT_LOOKS;
   struct page *page = NULL;
   if (heap->arena != NULL) {
+    struct reader *section = read_begin();
     page = adopt_from(cell, heap->arena, &looks);
+    read_end(section);
   } else {
     struct arena_walk walk = arena_walk_begin(ARENAS_WITH_ABANDONED);
     for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
