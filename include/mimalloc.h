@@ -770,7 +770,7 @@ mi_decl_nodiscard mi_decl_export bool mi_unsafe_heap_page_is_under_utilized(
  * nothing. No errors: what cannot be had is reported and done without. */
 mi_decl_export void mi_process_init(void) mi_attr_noexcept;
 
-/* Prepare the calling thread: its backing heap. Later calls do nothing. No errors. */
+/* Prepare the calling thread: its records. Later calls do nothing. No errors. */
 mi_decl_export void mi_thread_init(void) mi_attr_noexcept;
 
 /* Clean up after the calling thread, as its end would: delete its heaps and leave pages
@@ -849,8 +849,9 @@ mi_decl_export void mi_register_output(mi_output_fun* out, void* arg) mi_attr_no
  *        EINVAL  a pointer that is not a block, or another argument that makes no sense
  *        ENOMEM  memory could not be had, or a size overflowed
  *   arg  what was registered
- * It must not allocate. It may end the process; if it returns, the call that failed
- * returns its error. */
+ * It must not allocate, nor wait for a thread that may be in a call of mirt. It may end the
+ * process; if it returns, the call that failed returns its error. ENOMEM is reported, too,
+ * when the system refuses to take memory back: the call that came upon it has not failed. */
 typedef void(mi_cdecl mi_error_fun)(int err, void* arg);
 
 /* Register the function to call on errors. At the start there is none. It is called for

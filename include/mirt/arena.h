@@ -22,11 +22,12 @@ extern "C" {
  *           own pages are collected first, so for an exclusive arena that means a live
  *           block. In an arena that serves everybody a page that another thread keeps for
  *           its next allocation counts too, until that thread ends or calls
- *           mi_collect(true)
+ *           mi_collect(true). So do records that took a slice of it under the option
+ *           disallow_os_alloc, for ever
  * Any thread may call it, while others allocate and free; it waits until a map that is
  * being written of the arena is complete. Nobody else may use the id meanwhile. Not to be
- * called from an error function, from the out of mirt_arena_map, or while threads are
- * stopped that may be inside of mirt: it would wait for them. */
+ * called from an error, output or visitor function, or while threads are stopped that may
+ * be inside of mirt: it would wait for them. */
 mi_decl_export int mirt_arena_destroy(mi_arena_id_t arena_id);
 
 /* Write a map of an arena as one line of JSON (RFC 8259), as `mirt-arena-map` draws it:

@@ -199,6 +199,7 @@ static bool claim_all_at_once(struct arena *arena) {
 
 /* Claim every slice, so that nobody can have one. */
 static bool claim_all(struct arena *arena) {
+  uint64_t deadline = 0;
   for (;;) {
     const uintptr_t before = atomic_load_acquire(&arena->holding);
     arena_hold_begin(arena);
@@ -207,8 +208,8 @@ static bool claim_all(struct arena *arena) {
     arena_hold_end(arena);
     if (all) return true;
     const uintptr_t after = atomic_load_acquire(&arena->holding);
-    if ((uint32_t)before == 0 && after == before + HOLD_ENDED) return false;
-    sched_yield(); /* others held slices too */
+    const bool others_held = (uint32_t)before != 0 || after != before + HOLD_ENDED;
+    if (!others_held || !arena_may_look_again(&deadline)) return false;
   }
 }
 
@@ -265,7 +266,12 @@ struct arena *arena_view_begin(mi_arena_id_t id) {
 }
 
 void arena_view_end(struct arena *arena) {
-  atomic_fetch_sub_full(&arena->users, ARENA_VIEW);
+  uintptr_t users;
+  do {
+    users = atomic_load_relaxed(&arena->users);
+    /* The child of a fork forgets all views, this thread's too. */
+    if ((users & ~ARENA_CLOSED) < ARENA_VIEW) return;
+  } while (!atomic_compare_and_swap_full(&arena->users, users, users - ARENA_VIEW));
 }
 
 /* Let nobody else in. Returns false when it is pinned or closed. */
@@ -403,10 +409,9 @@ void arenas_after_fork(void) {
   atomic_store_relaxed(&creating_over, 0);
   struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
   for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
-    /* Records in memory of the user's may be the parent's too. */
-    if (arena->setup.metadata_inside) continue;
-    atomic_store_relaxed(&arena->holding, 0);
     atomic_fetch_and_full(&arena->users, ARENA_VIEW - 1);
+    /* In memory of the user's it may be the parent's too. */
+    if (!arena->setup.metadata_inside) atomic_store_relaxed(&arena->holding, 0);
   }
   arena_walk_end(&walk);
 }

@@ -175,12 +175,17 @@ void arenas_purge(bool force);
 /* Slices that are about to be given back: let them wait for purge, or purge them now. */
 void arena_schedule_purge(struct arena *arena, size_t start, size_t count);
 
-/* Wipe the metadata of free slices, where enough of them lie together. The arena is held. */
+/* Wipe the metadata of free slices, where enough of them lie together. The arena is viewed. */
 void arena_wipe_metadata(struct arena *arena);
 
 /* Bracket what takes slices and gives them back: whoever finds the arena full meanwhile
  * looks again. */
 #define HOLD_ENDED ((uintptr_t)1 << 32)
+
+/* Others hold slices: wait a little before another look, outside of a read section, which
+ * they may wait for. One of them may have been stopped: false when a second has passed since
+ * the first call, which finds *deadline 0. */
+bool arena_may_look_again(uint64_t *deadline);
 
 static inline void arena_hold_begin(struct arena *arena) {
   atomic_fetch_add_full(&arena->holding, 1);

@@ -1,9 +1,10 @@
 /* descriptor.h - what is known about a page: its descriptor and its planes.
  *
  * Invariant: all that mirt knows of a page stands here and in the planes, nothing inside
- * its blocks. Descriptors are never unmapped while their arena lives, and a descriptor
- * always has the same planes, so a thread that comes too late reads a stale value at
- * worst, and finds out when its compare-and-swap of the state fails.
+ * its blocks. Descriptors are never unmapped while their arena lives, nor wiped while
+ * somebody reads (arena/reader.h), and a descriptor always has the same planes. So a thread
+ * that comes too late reads a stale value at worst, and finds out when its
+ * compare-and-swap of the state fails.
  *
  * The state is one word: the lower half says who owns the page, the upper half counts. The
  * count goes up whenever the page enters a state in which other threads may claim it, so a

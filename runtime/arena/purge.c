@@ -13,6 +13,8 @@
 #include "base/stats.h"
 #include "os/os.h"
 
+#define WAIT_MAX ((uint64_t)1 << 40) /* milliseconds: for ever */
+
 /* The earliest purge_at of all arenas, or earlier; 0 when nothing waits. */
 static atomic_word purge_due;
 
@@ -38,8 +40,13 @@ static void purge_slices(struct arena *arena, size_t start, size_t count) {
 static void arena_set_purge_time(struct arena *arena) {
   const long delay = option_get(mi_option_purge_delay);
   const long times = option_get(mi_option_arena_purge_mult);
-  if (delay < 0 || atomic_load_relaxed(&arena->purge_at) != 0) return;
-  const uint64_t wait = (uint64_t)(delay * (times > 0 ? times : 1));
+  /* The bits are set; a purger takes the time away and then looks at the bits. */
+  if (delay < 0 || atomic_load_after_full(&arena->purge_at) != 0) return;
+  uint64_t wait;
+  if (__builtin_mul_overflow((uint64_t)delay, times > 0 ? (uint64_t)times : 1, &wait) ||
+      wait > WAIT_MAX) {
+    wait = WAIT_MAX;
+  }
   /* In steps, so that arenas in their thousands come due together. */
   const uint64_t step = wait / 8 + 1;
   const uint64_t due = (os_clock_milliseconds() + wait + step - 1) / step * step;

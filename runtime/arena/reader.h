@@ -1,8 +1,8 @@
 /* reader.h - reading what may go away: arenas, and descriptors of pages of others.
  *
  * Invariant: an arena is unmapped, and descriptors are wiped, only when every read section
- * that was open after they had become unreachable has ended. A section is short: it waits
- * for nobody and calls nothing that the user wrote. Sections nest.
+ * that was open after they had become unreachable has ended. A section is short, and calls
+ * nothing that the user wrote but the error function. Sections nest.
  *
  * A thread opens one where nothing of its own keeps alive what it reads: walking over the
  * arenas, looking at a FULL page that others may take away, finishing a free after the

@@ -149,11 +149,11 @@ static struct page *try_claim(struct arena *arena, size_t slice_count, size_t al
     arena_search_from(arena, start);
     return NULL;
   }
-  if (atomic_load_relaxed(&arena->purge_at) != 0) {
+  const size_t end = start + slice_count;
+  if (bitmap_find(arena->purge, start, end, true) < end) {
     bitmap_clear_run(arena->purge, start, slice_count);
   }
-  if (bitmap_find(arena->purged, start, start + slice_count, true) <
-      start + slice_count) {
+  if (bitmap_find(arena->purged, start, end, true) < end) {
     const size_t purged = bitmap_clear_run(arena->purged, start, slice_count);
     stats_add(&stats.committed, purged << SLICE_SHIFT);
   }
@@ -168,9 +168,7 @@ static struct page *try_claim(struct arena *arena, size_t slice_count, size_t al
   return page;
 }
 
-/* Slices are held: wait a little before another look, outside of a read section, which who
- * holds them may wait for. Who holds them may have been stopped, too: false after a second. */
-static bool may_look_again(uint64_t *deadline) {
+bool arena_may_look_again(uint64_t *deadline) {
   const uint64_t now = os_clock_milliseconds();
   if (*deadline == 0) *deadline = now + HELD_MILLISECONDS;
   sched_yield();
@@ -183,7 +181,7 @@ struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t 
   for (;;) {
     bool held = false;
     struct page *page = try_claim(arena, slice_count, alignment, is_zero, &held);
-    if (page != NULL || !held || !may_look_again(&deadline)) return page;
+    if (page != NULL || !held || !arena_may_look_again(&deadline)) return page;
   }
 }
 
@@ -269,7 +267,7 @@ static struct page *claim_from_known(size_t slice_count, size_t alignment,
       struct page *page = claim_at(distance, slice_count, alignment, is_zero, &held);
       if (page != NULL) return page;
     }
-    if (!held || !may_look_again(&deadline)) return NULL;
+    if (!held || !arena_may_look_again(&deadline)) return NULL;
   }
 }
 
