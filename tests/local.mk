@@ -112,3 +112,14 @@ TESTS += tests/test_override.sh
 endif
 endif
 endif
+
+# Process and thread events: `make tests/test_process` builds it, but it has not been run
+# with the sanitizers, so it is not part of the check.
+EXTRA_PROGRAMS += tests/test_process
+tests_test_process_SOURCES = tests/test_process.c tests/test.h
+tests_test_process_CPPFLAGS = $(tests_cppflags)
+tests_test_process_LDADD = $(tests_ldadd)
+
+# Models of the protocols between threads, for spin.
+EXTRA_DIST += tests/model/README tests/model/check.sh tests/model/arena.pml \
+	tests/model/page.pml tests/model/purge.pml

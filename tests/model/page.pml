@@ -1,0 +1,745 @@
+/* page.pml - who owns a page: its state, its planes, the flag, and who may take it away.
+ *
+ * One page descriptor. Two owners, who may each make a page in its slices, allocate, free,
+ * close, reopen, collect, retire, abandon and adopt, in any order that the code allows.
+ * Two threads that free blocks of others and claim the page when it is empty. A visitor
+ * and a thread that wipes the descriptor, where asked for. Every block is a group of its
+ * own, so that to look whether a page is empty takes several steps.
+ *
+ * The comment behind an assertion names it.
+ *
+ * One step is one operation on a shared variable. Operations that are "full" in
+ * runtime/base/atomic.h are taken in program order. WEAK_ variants let a load overtake the
+ * store before it, which is what processors do without a full barrier.
+ *
+ *   BLOCKS, PAGES, ALLOCATIONS, ABANDONS   how much happens
+ *   FREERS        threads that free (1 or 2)
+ *   NO_SECOND     one owner only
+ *   VISITOR       a thread visits abandoned pages
+ *   WIPER         a thread wipes the descriptor of a free slice
+ *
+ * Errors to be found:
+ *
+ *   NO_COUNT           the state has no count
+ *   NO_REOPEN          an owner that closes does not look at the flag
+ *   CLOSE_LOOKS_FIRST  it looks at the flag before it sets the state
+ *   FREE_LOOKS_FIRST   who frees looks at the state before it raises the flag
+ *   WEAK_CLOSE         the load of the flag may overtake the store of the state
+ *   WEAK_RAISE         the load of the state may overtake the store of the flag
+ *   WEAK_BIT           the loads of other words may overtake the store of the bit
+ *   WEAK_ABANDON       the look at the planes may overtake the store of the state
+ *   LATE_LOWER         who collects reads the words, then lowers the flag
+ *   WEAK_LOWER         the load of a word may overtake the store of the flag
+ *   NO_CLEAR           who claims does not clear the xfree plane
+ *   NO_FREE_SECTION    who frees opens no read section
+ *   NO_ADOPT_SECTION   who adopts opens none
+ *   BLIND_CLAIM        who claims stores the state, without comparing it
+ *   EARLY_BIT_CLEAR    who takes an abandoned page clears its bit before it has it
+ */
+#ifndef BLOCKS
+#define BLOCKS 2
+#endif
+#ifndef ALLOCATIONS
+#define ALLOCATIONS 4
+#endif
+#ifndef PAGES
+#define PAGES 2
+#endif
+#ifndef ABANDONS
+#define ABANDONS 1
+#endif
+#ifndef FREERS
+#define FREERS 2
+#endif
+#ifdef NO_SECOND
+#define OWNERS 1
+#else
+#define OWNERS 2
+#endif
+
+#define ALL ((1 << BLOCKS) - 1)
+#define BIT(b) (1 << (b))
+
+/* The lower half of the state. */
+#define NONE 0
+#define ABANDONED 1
+#define CLAIMED 2
+#define VISITED 3
+#define OPEN(o) (4 + 2 * (o))
+#define FULL(o) (5 + 2 * (o))
+#define IS_FULL(s) ((s) >= 4 && ((s) & 1))
+#define OWNER_OF(s) (((s) - 4) / 2)
+#define IS_OF(s, o) ((s) == OPEN(o) || (s) == FULL(o))
+#define IS_CLAIMABLE(s) ((s) == ABANDONED || IS_FULL(s))
+
+/* Who holds a live block: nobody, or an owner (0, 1) or a thread that frees (2, 3). */
+#define NOBODY 0
+#define HOLDER(p) (1 + (p))
+
+/* The descriptor and its planes. */
+byte kind = NONE;
+byte fr = 0;   /* the owner's plane */
+byte xf = 0;   /* what others freed */
+bit flag = 0;  /* has_xfree */
+byte sort = 0; /* page->kind: what may be allocated from it */
+
+/* The arena. */
+bit used = 0;      /* the page's slices */
+bit abandoned = 0; /* the bit in the bitmap */
+short abandoned_count = 0;
+
+/* The cells. */
+bit slot[2];
+byte stash[2];
+
+/* What is so, whatever the variables say. */
+byte holder[BLOCKS];
+bit exists = 0; /* a page is there */
+byte allocations = 0;
+byte abandons = 0;
+byte pages = 0;
+byte owners_done = 0;
+
+bit section[4]; /* read sections */
+
+/* The count in the upper half of the state. All that is asked of it is whether it is still
+ * what it was when a thread read it: without a wiper a bit for each thread, which falls
+ * when the count goes up, says that, and makes the same of histories that differ in
+ * nothing else. */
+#if defined(WIPER)
+byte count = 0;
+byte adoptions = 0; /* so that the count has an end */
+#ifndef ADOPTIONS
+#define ADOPTIONS 1
+#endif
+#define MAY_ADOPT (adoptions < ADOPTIONS)
+#define COUNT_UP count++
+#define REMEMBER(p) c = count
+#define FORGET(p) c = 0
+#define UNCHANGED(p) (c == count)
+#else
+byte seen = 0;
+#define MAY_ADOPT 1
+#if defined(NO_COUNT)
+#define COUNT_UP skip
+#else
+#define COUNT_UP seen = 0
+#endif
+#define REMEMBER(p) seen = seen | BIT(p)
+#define FORGET(p) seen = seen & ~BIT(p)
+#define UNCHANGED(p) ((seen & BIT(p)) != 0)
+#endif
+
+#if defined(WIPER)
+#define SECTION_BEGIN(p) section[p] = 1
+#define SECTION_END(p) section[p] = 0
+#else
+#define SECTION_BEGIN(p) skip
+#define SECTION_END(p) skip
+#endif
+#if defined(NO_FREE_SECTION)
+#define FREE_SECTION_BEGIN(p) skip
+#define FREE_SECTION_END(p) skip
+#else
+#define FREE_SECTION_BEGIN(p) SECTION_BEGIN(p)
+#define FREE_SECTION_END(p) SECTION_END(p)
+#endif
+#if defined(NO_ADOPT_SECTION)
+#define ADOPT_SECTION_BEGIN(p) skip
+#define ADOPT_SECTION_END(p) skip
+#else
+#define ADOPT_SECTION_BEGIN(p) SECTION_BEGIN(p)
+#define ADOPT_SECTION_END(p) SECTION_END(p)
+#endif
+
+#define NO_LIVE_BLOCK (holder[0] == NOBODY && holder[1] == NOBODY && HOLDER_2 == NOBODY)
+#if BLOCKS > 2
+#define HOLDER_2 holder[2]
+#else
+#define HOLDER_2 NOBODY
+#endif
+#define HOLDS(h) (holder[0] == (h) || holder[1] == (h) || HOLDER_2 == (h))
+
+inline read_state() {
+  d_step { s = kind; REMEMBER(me) }
+}
+
+/* Compare-and-swap of the state that was read. Sets ok. */
+inline swap_state(to, up) {
+  d_step {
+    if
+    :: kind == s && UNCHANGED(me) ->
+       kind = to;
+       ok = 1;
+       if
+       :: up -> COUNT_UP
+       :: else
+       fi
+    :: else -> ok = 0
+    fi;
+    FORGET(me)
+  }
+}
+
+/* What a thread need not know any more: fewer states. */
+inline rest() {
+  d_step { s = 0; i = 0; ok = 0; yes = 0; stale = 0; early = 0; FORGET(me) }
+}
+
+/* page_release, of a page that nobody else can reach. */
+inline release() {
+  d_step {
+    assert(exists); /* released once */
+    assert(NO_LIVE_BLOCK && stash[0] == 0 && stash[1] == 0); /* released empty */
+    exists = 0;
+    if
+    :: flag -> xf = 0
+    :: else
+    fi;
+    kind = NONE;
+    COUNT_UP
+  }
+  d_step {
+    assert(used); /* slices of a page are used */
+    used = 0
+  }
+}
+
+/* page_turn_over, after the swap of a state s. */
+inline turned_over() {
+  if
+  :: s == ABANDONED ->
+     d_step { abandoned = 0; abandoned_count-- }
+  :: else ->
+     d_step {
+       assert(slot[OWNER_OF(s)]); /* a FULL page has a slot */
+       slot[OWNER_OF(s)] = 0
+     }
+  fi
+}
+
+/* Look at every word: sets yes if all blocks are free in one of the planes. */
+inline look_if_empty() {
+  i = 0;
+  yes = 1;
+  do
+  :: i < BLOCKS && yes ->
+     d_step {
+       if
+       :: stale == 0 -> yes = ((fr | xf | pending) >> i) & 1
+       :: else -> yes = ((fr | early) >> i) & 1 /* loaded before it should be */
+       fi;
+       i++
+     }
+  :: else -> break
+  od
+}
+
+/* page_claim_if_empty, from after the load of the state. */
+inline claim_if_empty() {
+  do
+  :: if
+     :: IS_CLAIMABLE(s)
+     :: else -> break
+     fi;
+     look_if_empty();
+     if
+     :: yes
+     :: else -> break
+     fi;
+#ifdef EARLY_BIT_CLEAR
+     if
+     :: s == ABANDONED -> abandoned = 0
+     :: else
+     fi;
+#endif
+#ifdef BLIND_CLAIM
+     d_step { kind = CLAIMED; COUNT_UP; ok = 1 }
+#else
+     swap_state(CLAIMED, 1);
+#endif
+     if
+     :: ok ->
+        turned_over();
+#ifndef NO_CLEAR
+        xf = 0;
+#endif
+        release();
+        break
+     :: else
+     fi;
+     read_state()
+  od;
+  rest()
+}
+
+/* page_collect */
+inline collect() {
+  if
+  :: flag ->
+#ifndef LATE_LOWER
+#ifdef WEAK_LOWER
+     if
+     :: early = xf; stale = ALL; flag = 0
+     :: flag = 0
+     fi;
+#else
+     flag = 0;
+#endif
+#endif
+     i = 0;
+     do
+     :: i < BLOCKS ->
+        d_step { /* look, and exchange if there is something */
+          if
+          :: stale != 0 && (early & BIT(i)) == 0
+          :: (stale == 0 || (early & BIT(i)) != 0) && (xf & BIT(i)) != 0 ->
+             xf = xf & ~BIT(i);
+             assert((fr & BIT(i)) == 0); /* no block is freed twice */
+             fr = fr | BIT(i)
+          :: else
+          fi;
+          i++
+        }
+     :: else -> break
+     od;
+     stale = 0;
+#ifdef LATE_LOWER
+     flag = 0
+#else
+     skip
+#endif
+  :: else
+  fi
+}
+
+#define NOTHING 0
+#define HAS_OPEN 1
+#define HAS_FULL 2
+
+proctype Owner(byte me) {
+  byte s, c, i, stale, early, pending;
+  byte has = NOTHING;
+  bit ok, yes;
+  bit collected; /* since it was opened */
+  bit reopen;
+  do
+  /* heap_fresh_page: claim slices, initialize, take a slot, publish. */
+  :: d_step {
+       has == NOTHING && allocations < ALLOCATIONS && pages < PAGES && used == 0 ->
+       used = 1;
+       pages++
+     }
+     d_step {
+       assert(!exists); /* slices are handed out once */
+       assert(xf == 0); /* the xfree plane of a free slice is all zeros */
+       flag = 0;
+       fr = ALL;
+       assert(!slot[me]); /* a slot is taken once */
+       slot[me] = 1
+     }
+#if OWNERS > 1
+     if
+     :: sort = 0
+     :: me == 0 -> sort = 1
+     fi;
+#endif
+     d_step {
+       assert(kind == NONE); /* nobody changes the state of a free slice */
+       kind = OPEN(me);
+       COUNT_UP;
+       exists = 1;
+       has = HAS_OPEN;
+       collected = 0
+     }
+
+  /* page_take_group, cell_take, cell_take_stashed: the block is for the owner or for
+   * another. A group that the cell has taken counts as part of the plane. */
+  :: atomic {
+       ((has == HAS_OPEN && fr != 0) || stash[me] != 0) && allocations < ALLOCATIONS ->
+       d_step {
+         s = (stash[me] != 0 -> stash[me] : fr);
+         i = 0;
+         do
+         :: (s & BIT(i)) == 0 -> i++
+         :: else -> break
+         od;
+         if
+         :: stash[me] != 0 -> stash[me] = stash[me] & ~BIT(i)
+         :: else ->
+            assert(kind == OPEN(me)); /* nobody takes an open page away */
+            fr = fr & ~BIT(i)
+         fi;
+         s = 0;
+         assert(exists); /* blocks are handed out of pages */
+         assert(holder[i] == NOBODY); /* no block is handed out twice */
+         allocations++
+       }
+       if
+       :: holder[i] = HOLDER(me)
+       :: holder[i] = HOLDER(2)
+#if FREERS > 1
+       :: holder[i] = HOLDER(3)
+#endif
+       fi;
+       i = 0
+     }
+
+  /* block_free by the owner. */
+  :: d_step {
+       HOLDS(HOLDER(me)) ->
+       i = 0;
+       do
+       :: holder[i] != HOLDER(me) -> i++
+       :: else -> break
+       od;
+       holder[i] = NOBODY;
+       assert(((fr | xf | stash[me]) & BIT(i)) == 0); /* a live block is not free */
+       if
+       :: has == HAS_OPEN ->
+          assert(kind == OPEN(me)); /* nobody takes an open page away */
+          fr = fr | BIT(i)
+       :: else ->
+          assert(kind == FULL(me)); /* a page with a live block stays */
+          stash[me] = stash[me] | BIT(i)
+       fi;
+       i = 0
+     }
+
+  :: has == HAS_OPEN && flag ->
+     collect();
+     collected = 1;
+     rest()
+
+  /* cell_close_page */
+  :: has == HAS_OPEN && fr == 0 && (collected || !flag) ->
+     SECTION_BEGIN(me);
+#if defined(CLOSE_LOOKS_FIRST)
+     reopen = flag;
+#elif defined(WEAK_CLOSE)
+     if
+     :: reopen = flag; yes = 1
+     :: yes = 0
+     fi;
+#endif
+     d_step {
+       assert(kind == OPEN(me)); /* nobody takes an open page away */
+       kind = FULL(me);
+       COUNT_UP
+     }
+     has = HAS_FULL;
+#if defined(WEAK_CLOSE)
+     if
+     :: !yes -> reopen = flag
+     :: else
+     fi;
+#elif !defined(CLOSE_LOOKS_FIRST)
+     reopen = flag;
+#endif
+#ifdef NO_REOPEN
+     reopen = 0;
+#endif
+     if
+     :: reopen -> reopen = 0; goto open_page
+     :: else
+     fi;
+     rest();
+     SECTION_END(me)
+
+  /* cell_open_freed, cell_flush_stash, cell_free_into_full: open a FULL page. */
+  :: has == HAS_FULL && (flag || stash[me] != 0 || !slot[me]) ->
+     SECTION_BEGIN(me);
+open_page:
+     if
+     :: !slot[me] -> has = NOTHING
+     :: else ->
+        read_state();
+        if
+        :: s == FULL(me) ->
+           swap_state(OPEN(me), 0);
+           if
+           :: ok -> d_step {
+                has = HAS_OPEN;
+                collected = 0;
+                fr = fr | stash[me];
+                stash[me] = 0
+              }
+           :: else -> has = NOTHING
+           fi
+        :: else -> has = NOTHING
+        fi;
+        assert(has == HAS_OPEN || stash[me] == 0) /* a stashed block keeps its page */
+     fi;
+     rest();
+     SECTION_END(me)
+
+  /* cell_retire_if_free */
+  :: has == HAS_OPEN && fr == ALL ->
+retire:
+     skip;
+     d_step {
+       assert(kind == OPEN(me)); /* nobody takes an open page away */
+       assert(slot[me]);         /* an open page has a slot */
+       slot[me] = 0;
+       has = NOTHING
+     }
+     release();
+     rest()
+
+  /* heap_abandon: the stash has been flushed. */
+  :: has != NOTHING && stash[me] == 0 && abandons < ABANDONS &&
+     !HOLDS(HOLDER(me)) ->
+     abandons++;
+     if
+     :: has == HAS_OPEN ->
+        collect();
+        if
+        :: fr == ALL -> goto retire
+        :: else
+        fi
+     :: else
+     fi;
+abandon: /* page_abandon */
+     SECTION_BEGIN(me);
+     if
+     :: has == HAS_FULL && !slot[me] -> has = NOTHING
+     :: else
+     fi;
+     do
+     :: has != NOTHING ->
+        read_state();
+        if
+        :: IS_OF(s, me)
+        :: else -> has = NOTHING; break
+        fi;
+#ifdef WEAK_ABANDON
+        if
+        :: early = xf; stale = ALL
+        :: skip
+        fi;
+#endif
+        swap_state(ABANDONED, 1);
+        if
+        :: ok ->
+           d_step { abandoned_count++; slot[me] = 0 }
+           abandoned = 1;
+           has = NOTHING;
+           read_state();
+           claim_if_empty();
+           break
+        :: else -> stale = 0
+        fi
+     :: else -> break
+     od;
+     rest();
+     SECTION_END(me)
+
+#if OWNERS > 1
+  /* heap_adopt_page: a page of the kind that this owner's cell serves. */
+  :: has == NOTHING && abandoned && allocations < ALLOCATIONS && me == 1 && MAY_ADOPT ->
+     ADOPT_SECTION_BEGIN(me);
+     read_state();
+     if
+     :: s == ABANDONED && sort == 0 ->
+        swap_state(OPEN(me), 1);
+        if
+        :: ok ->
+           assert(sort == 0); /* what was read under a state is true */
+           assert(exists);    /* a page is adopted */
+           turned_over();
+#ifdef WIPER
+           adoptions++;
+#endif
+           has = HAS_OPEN
+        :: else
+        fi
+     :: else
+     fi;
+     ADOPT_SECTION_END(me);
+     if
+     :: has == HAS_OPEN ->
+        collect();
+        if
+        :: fr == 0 -> goto abandon /* nothing to be had: leave it again */
+        :: else -> d_step {
+             assert(!slot[me]); /* a slot is taken once */
+             slot[me] = 1
+           }
+        fi
+     :: else
+     fi;
+     rest()
+#endif
+
+  :: break
+  od;
+  owners_done++
+}
+
+/* free_remote */
+proctype Freer(byte me) {
+  byte s, c, i, b, stale, early, pending;
+  bit ok, yes;
+  do
+  :: d_step {
+       HOLDS(HOLDER(me)) ->
+       b = 0;
+       do
+       :: holder[b] != HOLDER(me) -> b++
+       :: else -> break
+       od;
+       FREE_SECTION_BEGIN(me) /* a store that the next full operation makes known */
+     }
+#ifdef WEAK_BIT
+     /* All loads come first; the thread's own bit is seen by itself. */
+     if
+     :: flag ->
+        read_state();
+        pending = BIT(b);
+        look_if_empty();
+        pending = 0;
+        ok = !yes || !IS_CLAIMABLE(s)
+     :: skip
+     fi;
+#endif
+     d_step {
+       assert(exists);                    /* a page with a live block stays */
+       assert(((fr | xf) & BIT(b)) == 0); /* a live block is not free */
+       xf = xf | BIT(b);
+       holder[b] = NOBODY
+     }
+#ifdef WEAK_BIT
+     if
+     :: ok -> rest(); goto done
+     :: else
+     fi;
+#endif
+#if defined(FREE_LOOKS_FIRST)
+     read_state();
+#elif defined(WEAK_RAISE)
+     if
+     :: read_state(); yes = 1
+     :: yes = 0
+     fi;
+#endif
+     if
+     :: flag == 0 -> flag = 1
+     :: else
+     fi;
+#if defined(WEAK_RAISE)
+     if
+     :: !yes -> read_state()
+     :: else
+     fi;
+#elif !defined(FREE_LOOKS_FIRST)
+     read_state();
+#endif
+     claim_if_empty();
+done:
+     b = 0;
+     FREE_SECTION_END(me)
+  :: owners_done == OWNERS -> break /* some blocks stay live */
+  od
+}
+
+#ifdef VISITOR
+/* visit_abandoned_page: once. */
+proctype Visitor(byte me) {
+  byte s, c, i, stale, early, pending;
+  bit ok, yes;
+  if
+  :: abandoned ->
+     read_state();
+     if
+     :: s == ABANDONED ->
+        swap_state(VISITED, 1);
+        if
+        :: ok ->
+           turned_over();
+           collect();
+           assert(exists); /* nobody takes a visited page away */
+           read_state();
+           assert(s == VISITED); /* nobody takes a visited page away */
+           swap_state(ABANDONED, 1);
+           assert(ok); /* nobody takes a visited page away */
+           abandoned_count++;
+           abandoned = 1;
+           read_state();
+           claim_if_empty()
+        :: else
+        fi
+     :: else
+     fi
+  :: skip
+  fi
+}
+#endif
+
+#ifdef WIPER
+/* arena_wipe_metadata: once. It gives up when it meets a section that is open. */
+proctype Wiper() {
+  byte i;
+  if
+  :: d_step { used == 0 -> used = 1 }
+     do
+     :: i < 4 && section[i] == 0 -> i++
+     :: i < 4 && section[i] != 0 -> break
+     :: i == 4 ->
+        d_step {
+          assert(!exists); /* slices are handed out once */
+          kind = NONE;
+          count = 0;
+          flag = 0;
+          fr = 0;
+          xf = 0
+        }
+        break
+     od;
+     used = 0
+  :: skip
+  fi
+}
+#endif
+
+/* Where block b is free. */
+#define PLACES(b)                                                               \
+  (((fr >> (b)) & 1) + ((xf >> (b)) & 1) + ((stash[0] >> (b)) & 1) +            \
+   ((stash[1] >> (b)) & 1))
+
+init {
+  byte b;
+  atomic {
+    run Owner(0);
+    run Freer(2);
+#if FREERS > 1
+    run Freer(3);
+#endif
+#if OWNERS > 1
+    run Owner(1);
+#endif
+#ifdef VISITOR
+    run Visitor(4);
+#endif
+#ifdef WIPER
+    run Wiper();
+#endif
+  }
+  (_nr_pr == 1);
+  /* Everybody is done. */
+  d_step {
+    assert(exists == used && (kind == NONE) == !exists); /* slices are used or free */
+    assert(kind != CLAIMED && kind != VISITED);          /* what is begun is finished */
+    assert(flag || xf == 0);                             /* the flag is up over a bit */
+    b = 0;
+    do
+    :: b < BLOCKS ->
+       assert(!exists || PLACES(b) == (holder[b] == NOBODY)); /* no block is lost */
+       b++
+    :: else -> break
+    od;
+    assert(!(IS_CLAIMABLE(kind) && (fr | xf) == ALL)); /* nothing empty stays behind */
+    assert(kind != ABANDONED || abandoned);            /* abandoned pages are found */
+    assert(abandoned_count == (kind == ABANDONED));    /* abandoned pages are counted */
+    assert(slot[0] == IS_OF(kind, 0) && slot[1] == IS_OF(kind, 1)) /* slots are right */
+  }
+}
