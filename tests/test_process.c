@@ -3,8 +3,8 @@
  * and unloaded, and the end of the process itself.
  *
  * What can happen only once in a process happens in another one: the program runs itself
- * with the name of a role as its argument. The shared libraries are looked for in .libs of
- * $top_builddir; tests that need one which is not there say so and do nothing.
+ * with the name of a role as its argument. The shared libraries are looked for in the
+ * .libs of $top_builddir; tests that need one which is not there say so and do nothing.
  */
 #include "test.h"
 
@@ -731,7 +731,7 @@ static void assert_same_census(struct census before) {
   ck_assert_int_eq(now.large, before.large);
 }
 
-/* One thread ends while others free what it had, in the order in which it gives that up. */
+/* One thread ends while others free what it had, in the order in which it gives it up. */
 #define LAST_BLOCKS 1200
 #define FREERS 3
 
@@ -750,7 +750,7 @@ struct moment_actor {
 static void leave_everything(struct last_moment *moment) {
   mi_heap_t *heap = mi_heap_new_ex(3, false, 0);
   for (size_t i = 0; i < LAST_BLOCKS; i++) {
-    /* Mostly pages of a few blocks, so that many are given up at the moment they empty. */
+    /* Mostly pages of a few blocks, so that many are given up just as they empty. */
     const size_t size = i < 400 ? 16 + i : 100 * i;
     moment->blocks[i] = mi_heap_malloc(heap, size);
     assert_quick(moment->blocks[i] != NULL);
@@ -1474,12 +1474,33 @@ static void play_live_to_the_end(void) {
   exit(5);
 }
 
+/* Threads that are the first to allocate, all at once, and leave what they have. */
+static void *start_together(void *argument) {
+  pthread_barrier_wait(argument);
+  child_require(role.allocate(1000) != NULL);
+  return NULL;
+}
+
+static void play_start_together(void) {
+  pthread_t threads[8];
+  pthread_barrier_t barrier;
+  child_require(pthread_barrier_init(&barrier, NULL, COUNT_OF(threads)) == 0);
+  for (size_t i = 0; i < COUNT_OF(threads); i++) {
+    child_require(pthread_create(&threads[i], NULL, start_together, &barrier) == 0);
+  }
+  for (size_t i = 0; i < COUNT_OF(threads); i++) pthread_join(threads[i], NULL);
+  dprintf(STDOUT_FILENO, "%d arenas\n", (int)role_stats().arenas.current);
+  role_tells_end = true;
+  exit(0);
+}
+
 static const struct {
   const char *name;
   void (*play)(void);
 } roles[] = {{"main-ends", play_main_ends},
              {"exit-elsewhere", play_exit_elsewhere},
-             {"live-to-the-end", play_live_to_the_end}};
+             {"live-to-the-end", play_live_to_the_end},
+             {"start-together", play_start_together}};
 
 static int role_main(const char *name, const char *memory) {
   alarm(100);
@@ -1654,13 +1675,36 @@ START_TEST(everything_is_destroyed_at_exit) {
 }
 END_TEST
 
+/* Also what threads have left that ended before. */
+START_TEST(everything_of_ended_threads_is_destroyed_at_exit) {
+  const char *settings[2], *memory;
+  if (!settings_of(false, settings, &memory)) return;
+  settings[1] = "MIMALLOC_DESTROY_ON_EXIT=1";
+  const struct played played = play("start-together", memory, settings);
+  assert_exit_code(&played, 0);
+  assert_says(&played, "\n0 pages at the end\n");
+}
+END_TEST
+
+/* The first threads need an arena, and not one each. */
+START_TEST(threads_that_start_together_share_an_arena) {
+  const char *settings[2], *memory;
+  if (!settings_of(false, settings, &memory)) return;
+  for (int i = 0; i < TEST_ROUNDS(30); i++) {
+    const struct played played = play("start-together", memory, settings);
+    assert_exit_code(&played, 0);
+    assert_says(&played, "1 arenas\n");
+  }
+}
+END_TEST
+
 static void add_fork_tests(TCase *c) {
   tcase_add_test(c, forks_of_a_busy_process);
   tcase_add_test(c, forks_from_a_thread_without_blocks);
   tcase_add_test(c, generations_of_forks);
   tcase_add_test(c, spawning_changes_nothing);
   tcase_add_test(c, child_frees_what_other_threads_had);
-  tcase_add_loop_test(c, child_destroys_an_arena_that_was_viewed, 0, 1);
+  tcase_add_loop_test(c, child_destroys_an_arena_that_was_viewed, 0, 2);
 }
 
 static void add_thread_tests(TCase *c) {
@@ -1686,14 +1730,15 @@ static void add_exit_tests(TCase *c) {
   tcase_add_test(c, everything_is_destroyed_at_exit);
 }
 
-/* What the library does not do yet. */
+/* What the library does not do yet: for TEST_WANTED in the environment. */
 static void add_wanted_tests(TCase *c) {
   tcase_add_loop_test(c, destructors_until_the_last_iteration, 0, WISHES);
   tcase_add_test(c, child_adopts_what_other_threads_had);
   tcase_add_test(c, child_gets_back_what_other_threads_had);
-  tcase_add_loop_test(c, child_destroys_an_arena_that_was_viewed, 1, 2);
   tcase_add_test(c, child_can_fill_an_arena);
   tcase_add_test(c, child_purges);
+  tcase_add_test(c, everything_of_ended_threads_is_destroyed_at_exit);
+  tcase_add_test(c, threads_that_start_together_share_an_arena);
 }
 
 int main(int argc, char **argv) {

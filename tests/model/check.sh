@@ -121,7 +121,6 @@ wiped='-DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2'
   good page -DFREERS=1 -DALLOCATIONS=3
   good page $small
   good page $small -DVISITOR -DFREERS=1
-  good page $small -DVISITOR -DNO_SECOND
   good page $wiped
 
   bad 'released empty'           page $one_owner -DNO_COUNT
@@ -196,6 +195,7 @@ done
 
 if [ "${1-}" = long ]; then
   memory=4096
+  good page -DALLOCATIONS=2 -DPAGES=1 -DVISITOR -DNO_SECOND
   good page -DALLOCATIONS=3 -DPAGES=1
   good page -DFREERS=1 -DALLOCATIONS=3 -DABANDONS=2
   good page -DWIPER -DFREERS=1 -DALLOCATIONS=3 -DABANDONS=2

@@ -189,7 +189,7 @@ proctype Taker() {
   if
   :: d_step { (used & 1) == 0 -> used = used | 1 }
      assert((being_purged & 1) == 0); /* no slice is purged that is in use */
-     ok = purge_at;
+     ok = waiting & 1;
      if
      :: ok -> waiting = waiting & ~1
      :: else
