@@ -12,4 +12,9 @@ mirtlayerdir = $(mirtincludedir)/mirt
 mirtlayer_HEADERS = \
 	include/mirt/arena.h \
 	include/mirt/cage.h \
-	include/mirt/ref.h
+	include/mirt/mutator.h \
+	include/mirt/pmr.hpp \
+	include/mirt/ref.h \
+	include/mirt/stats.h \
+	include/mirt/tag.h \
+	include/mirt/visit.h

@@ -713,7 +713,7 @@ typedef struct mi_heap_area_s {
   size_t block_size;      /* bytes of a block that a program may use */
   size_t full_block_size; /* bytes from one block to the next */
   int heap_tag;           /* tag of the heap that the area belongs, or belonged, to */
-  void* reserved1;        /* NULL */
+  void* reserved1;        /* a bit per block, 1 = live: for mirt_area_begin of mirt/visit.h */
 } mi_heap_area_t;
 
 /* A visitor, called once for each area, with block NULL, and then once for each live

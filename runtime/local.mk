@@ -17,6 +17,7 @@ runtime_sources = \
 	runtime/os/os.h \
 	runtime/os/process.c \
 	runtime/arena/slice.h \
+	runtime/arena/tag.h \
 	runtime/arena/descriptor.h \
 	runtime/arena/page_map.h \
 	runtime/arena/page_map.c \
@@ -59,7 +60,11 @@ runtime_sources = \
 	runtime/malloc/info.c \
 	runtime/vm/arena_destroy.c \
 	runtime/vm/arena_map.c \
-	runtime/vm/cage.c
+	runtime/vm/cage.c \
+	runtime/vm/mutator.c \
+	runtime/vm/stats.c \
+	runtime/vm/tag.c \
+	runtime/vm/visit.c
 
 # Everything but the override is compiled once, into libraries that are not installed; the
 # tests link them too, since they show what the shared library hides. The system calls

@@ -99,8 +99,8 @@ static enum block_state state_of(const void *p) {
     return IN_XFREE;
   }
   if (owner == PAGE_ABANDONED) return LIVE;
-  if (page->taken == word && (page->cell->word & bit) != 0) return IN_WORD;
-  return cell_stash_contains(page->cell, p) ? ON_STASH : LIVE;
+  if (page->taken == word && (page_cell(page)->word & bit) != 0) return IN_WORD;
+  return cell_stash_contains(page_cell(page), p) ? ON_STASH : LIVE;
 }
 
 /* ---- size classes ---- */
@@ -1026,7 +1026,7 @@ START_TEST(double_free_and_then_the_page_goes) {
   const size_t victim = 38 * PAGE_BLOCKS + 3; /* of a page that is not FULL */
   struct page *page = page_map_find(blocks[victim]);
   ck_assert(!page_is_full(page));
-  ck_assert_ptr_ne(page, page->cell->page);
+  ck_assert_ptr_ne(page, page_cell(page)->page);
   mi_free(blocks[victim]);
   free_elsewhere(&blocks[victim], 1);
   for (size_t i = 38 * PAGE_BLOCKS; i < 39 * PAGE_BLOCKS; i++) {
@@ -1069,7 +1069,7 @@ END_TEST
 START_TEST(double_free_of_stashed_block_in_opened_page) {
   mi_heap_t *heap = heap_with_tag(0);
   size_t count = fill_pages(heap, 12);
-  ck_assert_uint_eq(page_map_find(blocks[0])->cell->word, 0);
+  ck_assert_uint_eq(page_cell(page_map_find(blocks[0]))->word, 0);
   void *victim = blocks[3], *other = blocks[4];
   ck_assert(page_is_full(page_map_find(victim)));
   free_elsewhere(&other, 1);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "arena/page_map.h"
+#include "arena/tag.h"
 #include "base/bitmap.h"
 #include "base/log.h"
 #include "base/option.h"
@@ -21,6 +22,8 @@
 static atomic_word arena_table[ARENAS_MAX];
 #define ID_TAKEN ((uintptr_t)1)
 static atomic_word arena_sets[ARENA_SETS][ARENAS_MAX / WORD_BITS]; /* by id - 1 */
+
+struct tag tags[TAG_COUNT + 1];
 
 /* ---- metadata ---- */
 

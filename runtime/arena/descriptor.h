@@ -49,7 +49,7 @@ struct page {
   atomic_word *free;     /* the owner's plane: 1 = free */
   atomic_word *taken;    /* the free word whose blocks are in the cell, or NULL */
   size_t block_size;     /* bytes */
-  struct cell *cell;     /* the cell it belongs to, while it has an owner */
+  atomic_word cell;      /* struct cell*: the one it belongs to, while it has an owner */
   atomic_word has_xfree; /* 1 when the xfree plane may have a bit set */
 
   /* The rest: read in the slow paths only. */
@@ -80,6 +80,11 @@ static inline uintptr_t page_state_next(uintptr_t state, uint32_t owner) {
 /* The state with another owner, and the same count. */
 static inline uintptr_t page_state_with(uintptr_t state, uint32_t owner) {
   return (state & ~(uintptr_t)UINT32_MAX) | owner;
+}
+
+/* Whose state is an owner's has a cell. */
+static inline struct cell *page_cell(const struct page *page) {
+  return (struct cell *)atomic_load_relaxed(&page->cell);
 }
 
 static inline atomic_word *page_xfree(const struct page *page) {

@@ -37,6 +37,12 @@ static inline void atomic_barrier_after_full(void) {
 #endif
 }
 
+/* All loads before it come before all loads after it. */
+static inline void atomic_barrier_loads(void) { AO_nop_read(); }
+
+/* Stores of this thread, in this order in its own eyes: the compiler keeps it. */
+static inline void atomic_barrier_compiler(void) { AO_compiler_barrier(); }
+
 static inline void atomic_store_relaxed(atomic_word *p, uintptr_t value) {
   AO_store(p, value);
 }

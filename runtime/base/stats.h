@@ -37,6 +37,25 @@ struct stats {
 
 extern struct stats stats;
 
+/* What a heap or a tag holds: whole pages. */
+struct holding {
+  atomic_word now;       /* lower half: slices; upper half: pages */
+  atomic_word peak;      /* slices */
+  atomic_word abandoned; /* pages that have no owner now */
+  atomic_word adopted;   /* pages taken over, since the start */
+};
+
+void holding_add(struct holding *holding, size_t slices);
+void holding_subtract(struct holding *holding, size_t slices);
+
+static inline size_t holding_slices(const struct holding *holding) {
+  return (uint32_t)atomic_load_relaxed(&holding->now);
+}
+
+static inline size_t holding_pages(const struct holding *holding) {
+  return atomic_load_relaxed(&holding->now) >> 32;
+}
+
 void stats_add(struct stat_count *count, size_t amount);
 void stats_subtract(struct stat_count *count, size_t amount);
 

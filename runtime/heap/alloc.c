@@ -58,6 +58,7 @@ __attribute__((noinline)) void *heap_allocate_slow(mi_heap_t *heap, size_t size,
   if (unlikely(size > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2)) {
     return out_of_memory(size);
   }
+  const bool is_first = current.owner == NULL;
   heap = heap_ready(heap);
   if (unlikely(heap == NULL)) return out_of_memory(size);
   bool is_zero = false;
@@ -70,6 +71,7 @@ __attribute__((noinline)) void *heap_allocate_slow(mi_heap_t *heap, size_t size,
     if (block == NULL) return out_of_memory(size);
   }
   if (zero && !is_zero) memset(block, 0, block_usable_size(block));
+  if (unlikely(is_first)) owner_end_if_last();
   return block;
 }
 

@@ -4,6 +4,7 @@
 
 #include "arena/page_map.h"
 #include "base/log.h"
+#include "base/stats.h"
 #include "heap/page.h"
 
 /* How many FULL pages a cell looks at, when it has no free block, before it takes a new
@@ -39,7 +40,8 @@ static struct page_chunk *chunk_create(struct cell *cell) {
   struct zone *zone = heap_zone(cell->heap);
   struct page_chunk *chunk = zone_take(zone, RECORD_CHUNK, sizeof(struct page_chunk));
   if (chunk == NULL) return NULL;
-  chunk->zone = zone;
+  chunk->heap = cell->heap;
+  heap_keep(cell->heap);
   atomic_store_relaxed(&chunk->used, CHUNK_IN_USE);
   if (cell->last == NULL) {
     cell->chunks = cell->available = chunk;
@@ -60,76 +62,84 @@ static struct page_chunk *find_vacancy(struct page_chunk *chunk) {
   return chunk;
 }
 
-bool cell_add_page(struct cell *cell, struct page *page) {
+bool cell_make_room(struct cell *cell) {
   struct page_chunk *chunk = find_vacancy(cell->vacant);
   /* Other threads clear slots without moving the hint: look at all before adding one. */
   if (chunk == NULL) chunk = find_vacancy(cell->chunks);
   if (chunk == NULL) chunk = chunk_create(cell);
-  if (chunk == NULL) return false;
-  cell->vacant = chunk;
+  if (chunk != NULL) cell->vacant = chunk;
+  return chunk != NULL;
+}
+
+void cell_add_page(struct cell *cell, struct page *page) {
+  struct page_chunk *chunk = cell->vacant;
   const unsigned slot = bits_lowest(chunk_vacancies(chunk));
   chunk->pages[slot] = page;
   page->chunk = chunk;
   page->slot = slot;
-  page->cell = cell;
+  atomic_store_relaxed(&page->cell, (uintptr_t)cell);
+  holding_add(&cell->heap->holding, page->slice_count);
   atomic_fetch_or_full(&chunk->used, (uintptr_t)1 << slot);
-  return true;
 }
 
-void chunk_clear_slot(struct page_chunk *chunk, uint32_t slot) {
-  const uintptr_t bit = (uintptr_t)1 << slot;
-  if (atomic_fetch_and_full(&chunk->used, ~bit) == bit) {
-    zone_give(chunk->zone, RECORD_CHUNK, chunk);
-  }
+/* Nobody needs the chunk any more when its last bit goes. */
+static void chunk_clear_bit(struct page_chunk *chunk, uintptr_t bit) {
+  if (atomic_fetch_and_full(&chunk->used, ~bit) != bit) return;
+  mi_heap_t *heap = chunk->heap;
+  zone_give(heap_zone(heap), RECORD_CHUNK, chunk);
+  heap_let_go(heap);
+}
+
+void chunk_clear_slot(struct page_chunk *chunk, uint32_t slot, size_t slices) {
+  holding_subtract(&chunk->heap->holding, slices);
+  chunk_clear_bit(chunk, (uintptr_t)1 << slot);
 }
 
 void cell_remove_page(struct cell *cell, struct page *page) {
   struct page_chunk *chunk = page->chunk;
   chunk->available &= ~((uint64_t)1 << page->slot);
   if (cell->vacant == NULL || chunk->number < cell->vacant->number) cell->vacant = chunk;
-  chunk_clear_slot(chunk, page->slot);
+  chunk_clear_slot(chunk, page->slot, page->slice_count);
+}
+
+/* Call f for the page in a slot, if one is there. */
+static bool call_for_slot(struct cell *cell, struct page_chunk *chunk, unsigned slot,
+                          cell_page_function *f, void *argument) {
+  struct reader *section = read_begin();
+  bool go_on = true;
+  /* What f calls may take long: the page may be gone by now. */
+  if (((atomic_load_acquire(&chunk->used) >> slot) & 1) != 0) {
+    struct page *page = chunk->pages[slot];
+    const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+    if (owner == cell->heap->owner->number) {
+      read_end(section);
+      return f(cell, page, chunk, slot, argument);
+    }
+    if (owner == (cell->heap->owner->number | PAGE_FULL)) {
+      go_on = f(cell, page, chunk, slot, argument);
+    }
+  }
+  read_end(section);
+  return go_on;
 }
 
 bool cell_for_each_page(struct cell *cell, cell_page_function *f, void *argument) {
   for (struct page_chunk *chunk = cell->chunks; chunk != NULL; chunk = chunk->next) {
     uint64_t used = atomic_load_acquire(&chunk->used) & bits_below(CHUNK_PAGES);
     for (; used != 0; used &= used - 1) {
-      const unsigned slot = bits_lowest(used);
-      struct reader *section = read_begin();
-      /* What f calls may take long: the page may be gone by now. */
-      const bool is_there = ((atomic_load_acquire(&chunk->used) >> slot) & 1) != 0;
-      const bool go_on = !is_there || f(cell, chunk->pages[slot], chunk, slot, argument);
-      read_end(section);
-      if (!go_on) return false;
+      if (!call_for_slot(cell, chunk, bits_lowest(used), f, argument)) return false;
     }
   }
   return true;
-}
-
-static bool add_page_bytes(struct cell *cell, struct page *page, struct page_chunk *chunk,
-                           uint32_t slot, void *argument) {
-  (void)cell, (void)chunk, (void)slot;
-  *(size_t *)argument += (size_t)page->slice_count << SLICE_SHIFT;
-  return true;
-}
-
-size_t cell_page_bytes(struct cell *cell) {
-  size_t bytes = 0;
-  cell_for_each_page(cell, add_page_bytes, &bytes);
-  return bytes;
 }
 
 void cell_delete(struct cell *cell) {
-  struct zone *zone = heap_zone(cell->heap);
   for (struct page_chunk *chunk = cell->chunks; chunk != NULL;) {
     struct page_chunk *next = chunk->next;
-    /* Where another thread is about to clear a slot, it gives the chunk back. */
-    if (atomic_fetch_and_full(&chunk->used, ~CHUNK_IN_USE) == CHUNK_IN_USE) {
-      zone_give(chunk->zone, RECORD_CHUNK, chunk);
-    }
+    chunk_clear_bit(chunk, CHUNK_IN_USE);
     chunk = next;
   }
-  zone_give(zone, RECORD_CELL, cell);
+  zone_give(heap_zone(cell->heap), RECORD_CELL, cell);
 }
 
 /* ---- available pages ---- */
@@ -173,7 +183,8 @@ static bool stashed_block_is_valid(const struct cell *cell, const void *block) {
   const struct page *page = page_map_find(block);
   const uint32_t owner =
       page == NULL ? PAGE_NONE : page_state_owner(atomic_load_acquire(&page->state));
-  if (unlikely(owner != (cell->heap->owner->number | PAGE_FULL) || page->cell != cell)) {
+  if (unlikely(owner != (cell->heap->owner->number | PAGE_FULL) ||
+               page_cell(page) != cell)) {
     report_stashed_twice(block);
     return false;
   }
@@ -194,8 +205,7 @@ void *cell_take_stashed(struct cell *cell) {
   return NULL;
 }
 
-/* Move the blocks of an open page from the stash to its plane. */
-static void stash_return_to(struct cell *cell, struct page *page) {
+void cell_return_stashed(struct cell *cell, struct page *page) {
   unsigned kept = 0;
   for (unsigned i = 0; i < cell->stash_count; i++) {
     void *block = cell->stash[i];
@@ -215,7 +225,7 @@ bool cell_reopen_page(struct cell *cell, struct page *page) {
   if (!atomic_compare_and_swap_full(&page->state, state, page_state_with(state, owner))) {
     return false;
   }
-  stash_return_to(cell, page);
+  cell_return_stashed(cell, page);
   cell_set_available(cell, page);
   return true;
 }
@@ -245,7 +255,9 @@ void cell_free_into_full(struct cell *cell, struct page *page, size_t index,
     return;
   }
   if (cell->stash_count < cell->stash_limit) {
-    cell->stash[cell->stash_count++] = block;
+    cell->stash[cell->stash_count] = block;
+    atomic_barrier_compiler(); /* the child of a fork may see it half done */
+    cell->stash_count++;
     return;
   }
   if (!cell_reopen_page(cell, page)) return; /* only after a double free elsewhere */
@@ -267,15 +279,6 @@ static void cell_close_page(struct cell *cell, struct page *page) {
    * state, then look at the flag. One of us sees the other. */
   if (atomic_load_after_full(&page->has_xfree) != 0) cell_reopen_page(cell, page);
   read_end(section);
-}
-
-void cell_close_again(struct cell *cell, struct page *page, struct page_chunk *chunk,
-                      uint32_t slot) {
-  const uint64_t bit = (uint64_t)1 << slot;
-  if ((chunk->available & bit) == 0 || chunk->pages[slot] != page) return;
-  if (!page_is_exhausted(page)) return;
-  chunk->available &= ~bit;
-  cell_close_page(cell, page);
 }
 
 static void cell_stop_resting(struct cell *cell, unsigned position) {
@@ -338,13 +341,13 @@ static bool cell_take_from_own(struct cell *cell) {
 
 /* Open some of the FULL pages that other threads have freed into. A hand goes round the
  * cell's pages, a few at a time, so the cost of a look is bounded whatever the heap. */
-static bool cell_open_freed(struct cell *cell) {
+static bool cell_open_freed(struct cell *cell, size_t most) {
   bool opened = false;
-  unsigned looked = 0;
+  size_t looked = 0;
   struct page_chunk *chunk = cell->hand != NULL ? cell->hand : cell->chunks;
   struct page_chunk *const first = chunk;
   struct reader *section = read_begin();
-  while (chunk != NULL && looked < FULL_PAGES_PER_LOOK) {
+  while (chunk != NULL && looked < most) {
     uint64_t used = atomic_load_acquire(&chunk->used) & bits_below(CHUNK_PAGES);
     for (used &= ~chunk->available; used != 0; used &= used - 1, looked++) {
       struct page *page = chunk->pages[bits_lowest(used)];
@@ -366,7 +369,8 @@ void *cell_refill(struct cell *cell, bool *is_zero) {
   owner_call_deferred_free(false);
   if (cell->word != 0) return cell_take(cell); /* the callback allocated */
   while (!cell_take_from_own(cell)) {
-    if (cell_open_freed(cell)) continue;
+    if (cell_open_freed(cell, FULL_PAGES_PER_LOOK)) continue;
+    if (!cell_make_room(cell)) return NULL;
     struct page *page = heap_adopt_page(cell);
     if (page == NULL) page = heap_fresh_page(cell);
     if (page == NULL) return NULL;
@@ -393,14 +397,8 @@ void cell_retire_if_free(struct cell *cell, struct page *page) {
 static bool collect_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
                          uint32_t slot, void *argument) {
   (void)chunk, (void)slot, (void)argument;
-  const uint32_t owner = cell->heap->owner->number;
-  const uint32_t now = page_state_owner(atomic_load_acquire(&page->state));
-  if (now == (owner | PAGE_FULL)) {
-    if (atomic_load_acquire(&page->has_xfree) == 0) return true;
-    if (!cell_reopen_page(cell, page)) return true;
-  } else if (now != owner) {
-    return true; /* another thread is taking it away */
-  }
+  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+  if ((owner & PAGE_FULL) != 0) return true; /* nobody has freed into it */
   page_collect(page);
   cell_retire_if_free(cell, page);
   return true;
@@ -415,5 +413,6 @@ void cell_collect(struct cell *cell, bool force) {
     cell->page = NULL;
     cell_set_available(cell, page);
   }
+  while (cell_open_freed(cell, SIZE_MAX)) continue;
   cell_for_each_page(cell, collect_page, NULL);
 }

@@ -37,8 +37,8 @@ struct page_chunk {
   atomic_word used;
   uint64_t available; /* the owner's: pages that may have a free block, but not FULL */
   struct page_chunk *next;
-  struct zone *zone;
-  size_t number; /* position in the cell's list */
+  mi_heap_t *heap; /* which it keeps from being used anew */
+  size_t number;   /* position in the cell's list */
   struct page *pages[CHUNK_PAGES];
 };
 
@@ -93,13 +93,21 @@ void cell_return_word(struct cell *cell);
 /* Is the block on the stash? */
 bool cell_stash_contains(const struct cell *cell, const void *block);
 
+/* Move the blocks of an open page, or of one without an owner, from the stash to its
+ * plane. */
+void cell_return_stashed(struct cell *cell, struct page *page);
+
 /* Put the stash back into its pages. */
 void cell_flush_stash(struct cell *cell);
 
-/* Give a page a slot in the cell; returns false without memory. Take the slot back. */
-bool cell_add_page(struct cell *cell, struct page *page);
+/* Make sure that the cell has a slot for another page; returns false without memory. */
+bool cell_make_room(struct cell *cell);
+
+/* Give a page a slot in the cell, where there is room. Take the slot of a page of so many slices
+ * back. */
+void cell_add_page(struct cell *cell, struct page *page);
 void cell_remove_page(struct cell *cell, struct page *page);
-void chunk_clear_slot(struct page_chunk *chunk, uint32_t slot);
+void chunk_clear_slot(struct page_chunk *chunk, uint32_t slot, size_t slices);
 
 /* The page may have free blocks: let the cell find it. */
 void cell_set_available(struct cell *cell, struct page *page);
@@ -107,11 +115,6 @@ void cell_set_available(struct cell *cell, struct page *page);
 /* Make a FULL page of the cell an available one, with its blocks on the stash back in its
  * plane. Returns false when another thread has taken it away. */
 bool cell_reopen_page(struct cell *cell, struct page *page);
-
-/* Make an available page in this place FULL again, if it still is there and no block of it
- * is free. */
-void cell_close_again(struct cell *cell, struct page *page, struct page_chunk *chunk,
-                      uint32_t slot);
 
 /* A block of a FULL page is freed by the owner: keep it in the stash or open the page. */
 void cell_free_into_full(struct cell *cell, struct page *page, size_t index, void *block);
@@ -124,14 +127,11 @@ void cell_collect(struct cell *cell, bool force);
 void cell_retire_if_free(struct cell *cell, struct page *page);
 
 /* Call f for each page of the cell, with the page's place, until it returns false. Pages
- * may be retired by f, and FULL pages may be taken away by other threads meanwhile: f, which
- * is called in a read section, looks at the state first. */
+ * may be retired by f, and FULL pages may be taken away by other threads meanwhile: for those
+ * f is called in a read section. */
 typedef bool cell_page_function(struct cell *cell, struct page *page,
                                 struct page_chunk *chunk, uint32_t slot, void *argument);
 bool cell_for_each_page(struct cell *cell, cell_page_function *f, void *argument);
-
-/* Bytes in the slices of the cell's pages. */
-size_t cell_page_bytes(struct cell *cell);
 
 /* Return the records of a cell that has no pages left. */
 void cell_delete(struct cell *cell);

@@ -24,7 +24,7 @@ cold_function static void report_invalid(const void *p) {
 /* The last block of a group went free. The page's current group is not looked for: a page
  * that a cell allocates from is kept. */
 __attribute__((noinline)) static void free_completed_group(struct page *page) {
-  cell_retire_if_free(page->cell, page);
+  cell_retire_if_free(page_cell(page), page);
 }
 
 /* Is p, which lies in the page, where a block starts or may stand for one? */
@@ -77,7 +77,7 @@ __attribute__((noinline)) static void free_full(struct page *page, void *p) {
   } else if (is_freed_by_others(page, index)) {
     report_double_free(p);
   } else {
-    cell_free_into_full(page->cell, page, index, page_block(page, index));
+    cell_free_into_full(page_cell(page), page, index, page_block(page, index));
   }
 }
 
@@ -131,7 +131,7 @@ static inline void free_open(struct page *page, size_t index, void *p) {
    * Whether the group is the taken one is a coin toss in many programs, so that is
    * arithmetic and not a branch. */
   const uintptr_t taken = (uintptr_t)0 - (uintptr_t)(word == page->taken);
-  const uintptr_t known = before | (page->cell->word & taken);
+  const uintptr_t known = before | (page_cell(page)->word & taken);
   if (unlikely((known & bit) != 0)) {
     free_twice(page, p);
     return;
@@ -195,8 +195,8 @@ static bool block_is_live(const struct page *page, size_t index) {
   if (is_freed_by_others(page, index)) return false;
   const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state)) & ~PAGE_FULL;
   if (owner != current.owner_number) return true; /* its word and stash we cannot see */
-  if (page->taken == word && (page->cell->word & bit) != 0) return false;
-  return !cell_stash_contains(page->cell, page_block(page, index));
+  if (page->taken == word && (page_cell(page)->word & bit) != 0) return false;
+  return !cell_stash_contains(page_cell(page), page_block(page, index));
 }
 
 /* Bytes from p to the end of its block. */

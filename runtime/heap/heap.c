@@ -1,5 +1,6 @@
 #include "heap/heap.h"
 
+#include "arena/tag.h"
 #include "base/bitmap.h"
 #include "base/option.h"
 #include "base/stats.h"
@@ -25,6 +26,7 @@ mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
   heap->tag = (uint16_t)tag;
   heap->allow_destroy = allow_destroy;
   heap->arena = arena;
+  atomic_store_relaxed(&heap->references, 1);
   heap->guarded.rate = mi_option_get_size(mi_option_guarded_sample_rate);
   const size_t seed = mi_option_get_size(mi_option_guarded_sample_seed);
   if (heap->guarded.rate != 0) heap->guarded.count = seed % heap->guarded.rate;
@@ -37,9 +39,15 @@ mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
   return heap;
 }
 
-/* Take the heap out of its owner's list and return its record. */
+void heap_keep(mi_heap_t *heap) { atomic_fetch_add_full(&heap->references, 1); }
+
+void heap_let_go(mi_heap_t *heap) {
+  if (atomic_fetch_sub_full(&heap->references, 1) != 1) return;
+  zone_give(heap_zone(heap), RECORD_HEAP, heap);
+}
+
+/* Take the heap out of its owner's list and let its record go. */
 static void heap_delete_record(mi_heap_t *heap) {
-  struct zone *zone = heap_zone(heap);
   struct arena *arena = heap->arena;
   if (heap->previous != NULL) {
     heap->previous->next = heap->next;
@@ -48,7 +56,7 @@ static void heap_delete_record(mi_heap_t *heap) {
   }
   if (heap->next != NULL) heap->next->previous = heap->previous;
   stats_subtract(&stats.heaps, 1);
-  zone_give(zone, RECORD_HEAP, heap);
+  heap_let_go(heap);
   if (arena != NULL) arena_unpin(arena);
 }
 
@@ -108,32 +116,25 @@ struct page *heap_fresh_page(struct cell *cell) {
   if (page == NULL) return NULL;
   page_initialize(page, cell, cell->block_size, cell->block_count, cell->slice_count,
                   is_zero);
-  if (!cell_add_page(cell, page)) {
-    arena_release_slices(page, cell->slice_count);
-    return NULL;
-  }
+  cell_add_page(cell, page);
   page_publish(page, heap->owner->number);
   return page;
 }
 
-/* Make an abandoned page ours if it fits the cell. What is read of it under a state is true
- * if the state is still there when we swap it. */
-static bool adopt_page(struct cell *cell, struct page *page) {
+/* Set an abandoned page aside for the cell if it fits. What is read of it under a state is
+ * true if the state is still there when we swap it. */
+static bool set_aside(const struct cell *cell, struct page *page) {
   const struct owner *owner = cell->heap->owner;
   const uintptr_t state = atomic_load_acquire(&page->state);
-  if (page_state_owner(state) != PAGE_ABANDONED || atomic_flag_get(&page->is_large) ||
-      atomic_load_relaxed(&page->kind) != page_kind(cell->heap->tag, cell->block_size) ||
-      atomic_load_relaxed(&page->subprocess) != (uintptr_t)owner->subprocess) {
-    return false;
-  }
-  if (!page_turn_over(page, state, owner->number)) return false;
-  page_collect(page);
-  if (!page_is_exhausted(page) && cell_add_page(cell, page)) return true;
-  page_abandon(page, owner->number, NULL, 0);
-  return false;
+  return page_state_owner(state) == PAGE_ABANDONED && !atomic_flag_get(&page->is_large) &&
+         atomic_load_relaxed(&page->kind) ==
+             page_kind(cell->heap->tag, cell->block_size) &&
+         atomic_load_relaxed(&page->subprocess) == (uintptr_t)owner->subprocess &&
+         page_turn_over(page, state, PAGE_VISITED);
 }
 
-static struct page *adopt_from(struct cell *cell, struct arena *arena, unsigned *looks) {
+static struct page *set_aside_in(struct cell *cell, struct arena *arena,
+                                 unsigned *looks) {
   if (atomic_load_relaxed(&arena->abandoned_count) == 0) return NULL;
   const size_t limit = arena->slice_count;
   size_t i = atomic_load_relaxed(&arena->adopt_hand);
@@ -151,35 +152,50 @@ static struct page *adopt_from(struct cell *cell, struct arena *arena, unsigned 
      * the way of others. */
     struct page *page = &arena->pages[i++];
     atomic_store_relaxed(&arena->adopt_hand, i);
-    if (adopt_page(cell, page)) return page;
+    if (set_aside(cell, page)) return page;
   }
   return NULL;
 }
 
-struct page *heap_adopt_page(struct cell *cell) {
-  const mi_heap_t *heap = cell->heap;
-  if (heap->allow_destroy || heap->owner->in_thread_pool) return NULL;
-  if (atomic_load_relaxed(&stats.abandoned.current) == 0) return NULL;
-  unsigned looks = ADOPT_LOOKS;
+/* Find an abandoned page for the cell and set it aside, or return NULL. */
+static struct page *find_abandoned(struct cell *cell, unsigned *looks) {
   struct page *page = NULL;
-  if (heap->arena != NULL) {
+  if (cell->heap->arena != NULL) {
     struct reader *section = read_begin();
-    page = adopt_from(cell, heap->arena, &looks);
+    page = set_aside_in(cell, cell->heap->arena, looks);
     read_end(section);
-  } else {
-    struct arena_walk walk = arena_walk_begin(ARENAS_WITH_ABANDONED);
-    for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
-      if (arena_serves_unbound(arena)) page = adopt_from(cell, arena, &looks);
-      if (atomic_load_relaxed(&arena->abandoned_count) != 0) continue;
-      arena_set_remove(ARENAS_WITH_ABANDONED, arena);
-      if (atomic_load_acquire(&arena->abandoned_count) != 0) {
-        arena_set_add(ARENAS_WITH_ABANDONED, arena);
-      }
-    }
-    arena_walk_end(&walk);
+    return page;
   }
-  if (page != NULL) atomic_fetch_add_full(&stats.adopted, 1);
+  struct arena_walk walk = arena_walk_begin(ARENAS_WITH_ABANDONED);
+  for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
+    if (arena_serves_unbound(arena)) page = set_aside_in(cell, arena, looks);
+    if (atomic_load_relaxed(&arena->abandoned_count) != 0) continue;
+    arena_set_remove(ARENAS_WITH_ABANDONED, arena);
+    if (atomic_load_acquire(&arena->abandoned_count) != 0) {
+      arena_set_add(ARENAS_WITH_ABANDONED, arena);
+    }
+  }
+  arena_walk_end(&walk);
   return page;
+}
+
+struct page *heap_adopt_page(struct cell *cell) {
+  mi_heap_t *heap = cell->heap;
+  if (heap->allow_destroy || heap->owner->in_thread_pool) return NULL;
+  if (atomic_load_relaxed(&tags[heap->tag].holding.abandoned) == 0) return NULL;
+  unsigned looks = ADOPT_LOOKS;
+  struct page *page;
+  while ((page = find_abandoned(cell, &looks)) != NULL) {
+    page_collect(page);
+    if (!page_is_exhausted(page)) {
+      cell_add_page(cell, page);
+      page_adopt(page, heap->owner->number);
+      atomic_fetch_add_full(&heap->holding.adopted, 1);
+      return page;
+    }
+    page_abandon(page, PAGE_VISITED, NULL, 0);
+  }
+  return NULL;
 }
 
 /* ---- the end of a heap ---- */

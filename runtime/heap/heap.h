@@ -10,6 +10,7 @@
 #include <mimalloc.h>
 
 #include "arena/arena.h"
+#include "base/stats.h"
 #include "heap/cell.h"
 #include "heap/owner.h"
 #include "heap/size_class.h"
@@ -30,6 +31,8 @@ struct mi_heap_s {
   struct { /* sampling of guarded blocks; rate 0: none */
     size_t rate, count, least, most;
   } guarded;
+  atomic_word references; /* the heap itself, and chunks of its cells */
+  struct holding holding;
 };
 
 /* The heap of threads that have not allocated yet. */
@@ -39,6 +42,10 @@ extern mi_heap_t heap_empty;
  * Returns NULL without memory. */
 mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
                        struct arena *arena);
+
+/* Keep the record of a heap; let it go: the last one gives it back to its zone. */
+void heap_keep(mi_heap_t *heap);
+void heap_let_go(mi_heap_t *heap);
 
 /* Abandon the live pages of a heap, give back the rest, and the heap's records. */
 void heap_abandon(mi_heap_t *heap);

@@ -12,6 +12,7 @@
 /* An arena of one page, with room for its bitmaps of one bit. */
 struct mapping {
   struct free_record link;
+  struct mapping *next_known;
   struct arena arena;
   struct page page;
   atomic_word free;
@@ -21,6 +22,8 @@ struct mapping {
 /* Records wait here, not in their zone, which would clear them: a thread that comes too late
  * finds a descriptor whose state has moved on, never one half made. */
 static struct record_stack free_mappings;
+
+static atomic_word all_mappings; /* struct mapping*: a list that only grows */
 
 static struct mapping *mapping_take(void) {
   struct mapping *mapping = record_stack_pop(&free_mappings);
@@ -34,7 +37,22 @@ static struct mapping *mapping_take(void) {
   mapping->arena.setup.numa_node = -1;
   mapping->page.arena = &mapping->arena;
   mapping->page.free = &mapping->free;
+  uintptr_t head;
+  do {
+    head = atomic_load_acquire(&all_mappings);
+    mapping->next_known = (struct mapping *)head;
+  } while (!atomic_compare_and_swap_full(&all_mappings, head, (uintptr_t)mapping));
   return mapping;
+}
+
+bool large_for_each_mapping(page_function *f, void *argument) {
+  struct mapping *mapping = (struct mapping *)atomic_load_acquire(&all_mappings);
+  for (; mapping != NULL; mapping = mapping->next_known) {
+    const uintptr_t state = atomic_load_acquire(&mapping->page.state);
+    if (page_state_owner(state) != PAGE_NONE && !f(&mapping->page, argument))
+      return false;
+  }
+  return true;
 }
 
 static struct page *mapping_create(size_t slice_count, size_t alignment, bool *is_zero) {
@@ -80,29 +98,17 @@ static struct page *claim_run(const mi_heap_t *heap, size_t slice_count, size_t 
   return mapping_create(slice_count, alignment, is_zero);
 }
 
-/* Give back a run that did not become a page. */
-static void release_run(struct page *page, size_t slice_count) {
-  if (page_has_own_mapping(page)) {
-    large_unmap(page);
-  } else {
-    arena_release_slices(page, slice_count);
-  }
-}
-
 static struct page *large_page(mi_heap_t *heap, size_t size, size_t alignment,
                                bool *is_zero) {
   const size_t slice_count = slices_for(size == 0 ? 1 : size);
   struct cell *cell = heap_cell(heap, CLASS_LARGE);
-  if (cell == NULL || slice_count > UINT32_MAX) return NULL;
+  if (cell == NULL || slice_count > UINT32_MAX || !cell_make_room(cell)) return NULL;
   struct page *page = claim_run(heap, slice_count, alignment, is_zero);
   if (page == NULL) return NULL;
   page_initialize(page, cell, slice_count << SLICE_SHIFT, 1, slice_count, *is_zero);
   atomic_flag_set(&page->is_large, true);
   atomic_store_relaxed(&page->free[0], WORD_ONES - 1);
-  if (!cell_add_page(cell, page)) {
-    release_run(page, slice_count);
-    return NULL;
-  }
+  cell_add_page(cell, page);
   stats_add(&stats.large_blocks, 1);
   return page;
 }

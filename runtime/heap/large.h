@@ -11,6 +11,7 @@
 #include <mimalloc.h>
 
 struct page;
+typedef bool page_function(struct page *page, void *argument);
 
 /* Allocate a block of whole slices, aligned to alignment bytes. Returns NULL without
  * memory. */
@@ -25,6 +26,9 @@ void large_remove_guard(struct page *page);
 
 /* Free the block. Returns false when it was free already. Any thread. */
 bool large_free(struct page *page);
+
+/* Call f for each page with a mapping of its own, as pages_for_each does. */
+bool large_for_each_mapping(page_function *f, void *argument);
 
 /* Unmap a page that has a mapping of its own. */
 void large_unmap(struct page *page);

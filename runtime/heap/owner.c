@@ -1,6 +1,7 @@
 #include "heap/owner.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -15,64 +16,141 @@
 _Thread_local struct current current = {&heap_empty, NULL, PAGE_NO_OWNER};
 
 static struct record_stack free_owners;
+static atomic_word all_owners; /* struct owner*: a list that only grows */
 static atomic_word next_owner_number = PAGE_FIRST_OWNER;
 static atomic_word process_begun;
 atomic_word process_started_at;
 static pthread_key_t thread_end_key;
 static atomic_word thread_end_key_made;
+static _Thread_local bool thread_end_is_set;
+static _Thread_local int thread_ends; /* how often the system has called us for its end */
 
 /* Two words, set before other threads run. */
 static atomic_word deferred_free_function, deferred_free_argument;
 
-/* ---- threads ---- */
+/* ---- owners ---- */
 
-static struct owner *owner_take(void) {
-  struct owner *owner = record_stack_pop(&free_owners);
-  if (owner != NULL) return owner;
-  owner = zone_take(&process_zone, RECORD_OWNER, sizeof(struct owner));
+static struct owner *owner_make(void) {
+  struct owner *owner = zone_take(&process_zone, RECORD_OWNER, sizeof(struct owner));
   if (owner == NULL) return NULL;
   owner->number = (uint32_t)atomic_fetch_add_full(&next_owner_number, 2);
   reader_register(&owner->reader);
+  uintptr_t head;
+  do {
+    head = atomic_load_acquire(&all_owners);
+    owner->next_known = (struct owner *)head;
+  } while (!atomic_compare_and_swap_full(&all_owners, head, (uintptr_t)owner));
   return owner;
 }
 
-bool owner_begin(void) {
-  if (current.owner != NULL) return true;
-  process_begin();
-  struct owner *owner = owner_take();
-  if (owner == NULL) return false;
+/* An owner without heaps, marked as bound. */
+static struct owner *owner_take(bool is_mutator) {
+  struct owner *owner = record_stack_pop(&free_owners);
+  if (owner == NULL) owner = owner_make();
+  if (owner == NULL) return NULL;
   owner->heaps = NULL;
   owner->backing = NULL;
+  owner->default_heap = &heap_empty;
+  owner->below = NULL;
   owner->subprocess = NULL;
   owner->heartbeat = 0;
   owner->calling_deferred_free = false;
   owner->in_thread_pool = false;
-  current.owner = owner;
-  current.owner_number = owner->number;
-  current_reader = &owner->reader;
+  owner->is_mutator = is_mutator;
+  atomic_store_relaxed(&owner->bound, 1);
   stats_add(&stats.owners, 1);
-  /* Last: it may allocate, and finds an owner then. */
-  if (atomic_load_acquire(&thread_end_key_made) != 0) {
-    pthread_setspecific(thread_end_key, owner);
+  return owner;
+}
+
+/* Nobody uses it any more. */
+static void owner_give(struct owner *owner) {
+  while (owner->heaps != NULL) heap_abandon(owner->heaps);
+  stats_subtract(&stats.owners, 1);
+  record_stack_push(&free_owners, owner);
+}
+
+static void make_current(struct owner *owner) {
+  if (owner == NULL) {
+    current = (struct current){&heap_empty, NULL, PAGE_NO_OWNER};
+    current_reader = NULL;
+  } else {
+    current = (struct current){owner->default_heap, owner, owner->number};
+    current_reader = &owner->reader;
   }
+}
+
+/* Have the system call us when the calling thread ends. That may allocate, and finds an
+ * owner then. */
+static void watch_thread_end(void) {
+  if (thread_end_is_set || atomic_load_acquire(&thread_end_key_made) == 0) return;
+  thread_end_is_set = true;
+  pthread_setspecific(thread_end_key, &thread_end_key);
+}
+
+/* ---- threads ---- */
+
+bool owner_begin(void) {
+  if (current.owner != NULL) return true;
+  process_begin();
+  struct owner *owner = owner_take(false);
+  if (owner == NULL) return false;
+  make_current(owner);
+  watch_thread_end();
   return true;
 }
 
 void owner_end(void) {
+  while (current.owner != NULL && current.owner->is_mutator) owner_unbind();
   struct owner *owner = current.owner;
   if (owner == NULL) return;
-  current = (struct current){&heap_empty, NULL, PAGE_NO_OWNER};
-  while (owner->heaps != NULL) heap_abandon(owner->heaps);
-  stats_subtract(&stats.owners, 1);
-  current_reader = NULL;
-  record_stack_push(&free_owners, owner);
+  make_current(NULL);
+  owner_give(owner);
 }
 
 /* A destructor that runs after this one may allocate again: that makes a new owner and
- * sets the key again, and the system comes back to us. */
-static void thread_end(void *owner) {
-  (void)owner;
+ * sets the key again, and the system comes back to us, but not without end. */
+static void thread_end(void *key) {
+  (void)key;
+  thread_end_is_set = false;
+  thread_ends++;
   owner_end();
+}
+
+void owner_end_if_last(void) {
+  if (thread_ends >= PTHREAD_DESTRUCTOR_ITERATIONS) owner_end();
+}
+
+/* ---- mutators ---- */
+
+struct owner *owner_create(void) {
+  process_begin();
+  struct owner *owner = owner_take(true);
+  if (owner == NULL) return NULL;
+  if (current.owner != NULL) owner->subprocess = current.owner->subprocess;
+  atomic_store_release(&owner->bound, 0);
+  return owner;
+}
+
+bool owner_bind(struct owner *owner) {
+  if (!atomic_compare_and_swap_full(&owner->bound, 0, 1)) return false;
+  if (current.owner != NULL) current.owner->default_heap = current.heap;
+  owner->below = current.owner;
+  make_current(owner);
+  watch_thread_end();
+  return true;
+}
+
+void owner_unbind(void) {
+  struct owner *owner = current.owner;
+  owner->default_heap = current.heap;
+  make_current(owner->below);
+  atomic_store_release(&owner->bound, 0);
+}
+
+bool owner_destroy(struct owner *owner) {
+  if (!atomic_compare_and_swap_full(&owner->bound, 0, 1)) return false;
+  owner_give(owner);
+  return true;
 }
 
 /* ---- the process ---- */
@@ -81,7 +159,7 @@ static void process_end(void) {
   if (option_get(mi_option_show_stats) != 0) mi_stats_print(NULL);
   if (option_get(mi_option_destroy_on_exit) != 0 && current.owner != NULL) {
     struct owner *owner = current.owner;
-    current = (struct current){&heap_empty, NULL, PAGE_NO_OWNER};
+    make_current(NULL);
     while (owner->heaps != NULL) heap_free_all(owner->heaps);
   }
 }

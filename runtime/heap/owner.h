@@ -1,9 +1,10 @@
-/* owner.h - what owns pages: one owner per thread that allocates.
+/* owner.h - what owns pages: one owner per thread that allocates, and mutators, which the
+ * program makes and binds to one thread after the other.
  *
  * Invariant: an owner's heaps, cells and the free planes of its pages are touched by one
- * thread at a time, the one whose `current` names it. Other threads know an owner only by
- * its number, in the state of its pages. A record, with its number, is reused only after
- * all its pages have been abandoned.
+ * thread at a time: the one to which it is bound, whose `current` names it or another owner
+ * bound over it. Other threads know an owner only by its number, in the state of its pages.
+ * A record, with its number, is reused only after all its pages have been abandoned.
  */
 #ifndef MIRT_HEAP_OWNER_H
 #define MIRT_HEAP_OWNER_H
@@ -24,6 +25,12 @@ struct owner {
   unsigned long long heartbeat;
   bool calling_deferred_free; /* the callback runs: not again from inside it */
   bool in_thread_pool;        /* does not adopt */
+  bool is_mutator;
+  bool is_lost;            /* its thread did not come along when the process forked */
+  atomic_word bound;       /* 1: to a thread, or free. Whoever turns it to 1 may use it */
+  struct owner *below;     /* what is current again when this one is unbound */
+  mi_heap_t *default_heap; /* while it is not current */
+  struct owner *next_known; /* all owners: a list that only grows */
 };
 
 /* The calling thread's: an empty heap and a number that no page has until it first allocates, so that the
@@ -39,8 +46,25 @@ extern _Thread_local struct current current;
 /* Make an owner for the calling thread if it has none. Returns false without memory. */
 bool owner_begin(void);
 
-/* The calling thread ends: abandon what lives, free what does not. */
+/* The calling thread ends: unbind what is bound to it, then abandon what lives of its own
+ * and free the rest. */
 void owner_end(void);
+
+/* Make a mutator, not bound. NULL without memory. */
+struct owner *owner_create(void);
+
+/* Make a mutator the calling thread's current owner. Returns false when it is bound. */
+bool owner_bind(struct owner *owner);
+
+/* The current owner is a mutator: the owner below it becomes current again. */
+void owner_unbind(void);
+
+/* End a mutator. Returns false when it is bound. */
+bool owner_destroy(struct owner *owner);
+
+/* An allocation without an owner succeeded or failed: where the thread has come to the last of
+ * its destructors, nobody would end the owner that was made for it, so it ends now. */
+void owner_end_if_last(void);
 
 /* Once per process, before the first owner; repeated calls do nothing. */
 void process_begin(void);

@@ -3,10 +3,10 @@
 #include <errno.h>
 
 #include "arena/page_map.h"
+#include "arena/tag.h"
 #include "base/bitmap.h"
 #include "base/log.h"
 #include "base/stats.h"
-#include "heap/large.h"
 #include "os/os.h"
 
 /* ---- making a page ---- */
@@ -26,7 +26,7 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
                          : (uint64_t)((((uint128)1 << 64) + block_size - 1) / block_size);
   page->taken = NULL;
   page->block_size = block_size;
-  page->cell = cell;
+  atomic_store_relaxed(&page->cell, (uintptr_t)cell);
   atomic_store_relaxed(&page->group_count, group_count);
   atomic_store_relaxed(&page->has_xfree, 0);
   atomic_store_relaxed(&page->kind, page_kind(cell->heap->tag, block_size));
@@ -46,10 +46,16 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   }
 }
 
+/* Of its tag. */
+static struct holding *page_holding(const struct page *page) {
+  return &tags[page_kind_tag(atomic_load_relaxed(&page->kind))].holding;
+}
+
 void page_publish(struct page *page, uint32_t owner) {
   page_map_set(page->start, page->slice_count, page);
   stats_add(&stats.pages, 1);
   stats_add(&stats.page_bytes, (size_t)page->slice_count << SLICE_SHIFT);
+  holding_add(page_holding(page), page->slice_count);
   const uintptr_t state = atomic_load_relaxed(&page->state);
   atomic_store_release(&page->state, page_state_next(state, owner));
 }
@@ -116,7 +122,7 @@ bool page_collect(struct page *page) {
     const uint64_t freed = atomic_exchange_full(&xfree[i], 0);
     const uint64_t before = atomic_load_relaxed(&page->free[i]);
     uint64_t known = before;
-    if (page->taken == &page->free[i]) known |= page->cell->word;
+    if (page->taken == &page->free[i]) known |= page_cell(page)->word;
     if ((freed & known) != 0) {
       const size_t index = i * WORD_BITS + bits_lowest(freed & known);
       log_corruption(EFAULT, "mi_free", "double free of %p", page_block(page, index));
@@ -156,6 +162,37 @@ bool page_is_exhausted(const struct page *page) {
   return true;
 }
 
+reads_what_may_change static void
+leave_out_stashed(const struct page *page, const struct cell *cell, uint64_t *live) {
+  for (unsigned i = 0; i < cell->stash_count && i < STASH_MAX; i++) {
+    const void *block = cell->stash[i];
+    if (page_map_find(block) != page) continue;
+    const size_t index = page_block_index(page, block);
+    if (index >= SLICE_BLOCKS_MAX) continue;
+    live[index / WORD_BITS] &= ~((uint64_t)1 << (index % WORD_BITS));
+  }
+}
+
+reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t *live) {
+  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+  const bool is_large = atomic_flag_get(&page->is_large);
+  const bool has_xfree = !is_large && atomic_load_acquire(&page->has_xfree) != 0;
+  const size_t group_count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < group_count; i++) {
+    live[i] = ~atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i);
+    if (has_xfree) live[i] &= ~atomic_load_relaxed(&page_xfree(page)[i]);
+  }
+  const struct cell *cell = page_cell(page);
+  if (owner >= PAGE_FIRST_OWNER && !is_large && cell != NULL) {
+    const atomic_word *taken = page->taken;
+    if (taken != NULL) live[taken - page->free] &= ~cell->word;
+    if ((owner & PAGE_FULL) != 0) leave_out_stashed(page, cell, live);
+  }
+  size_t count = 0;
+  for (size_t i = 0; i < group_count; i++) count += (size_t)__builtin_popcountll(live[i]);
+  return count;
+}
+
 /* ---- giving a page back ---- */
 
 /* The xfree plane of a slice without a page is all zeros. */
@@ -172,6 +209,7 @@ void page_release(struct page *page) {
   if (atomic_load_acquire(&page->has_xfree) != 0) page_clear_xfree(page);
   stats_subtract(&stats.pages, 1);
   stats_subtract(&stats.page_bytes, slice_count << SLICE_SHIFT);
+  holding_subtract(page_holding(page), slice_count);
   if (atomic_flag_get(&page->is_large)) stats_subtract(&stats.large_blocks, 1);
   /* Only the first slice goes on mapping to the descriptor: a stale pointer into another
    * must not find the page that begins here next. */
@@ -197,10 +235,18 @@ bool page_turn_over(struct page *page, uintptr_t state, uint32_t to) {
     bitmap_clear_run(page->arena->abandoned, page_slice_index(page), 1);
     atomic_fetch_sub_full(&page->arena->abandoned_count, 1);
     stats_subtract(&stats.abandoned, 1);
+    atomic_fetch_sub_full(&page_holding(page)->abandoned, 1);
   } else {
-    chunk_clear_slot(page->chunk, page->slot);
+    chunk_clear_slot(page->chunk, page->slot, page->slice_count);
   }
   return true;
+}
+
+void page_adopt(struct page *page, uint32_t owner) {
+  atomic_fetch_add_full(&stats.adopted, 1);
+  atomic_fetch_add_full(&page_holding(page)->adopted, 1);
+  const uintptr_t state = atomic_load_relaxed(&page->state);
+  atomic_store_release(&page->state, page_state_next(state, owner));
 }
 
 void page_claim_if_empty(struct page *page) {
@@ -223,7 +269,9 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
                   uint32_t slot) {
   struct arena *arena = page->arena;
   struct reader *section = read_begin_at_next_full();
+  struct holding *holding;
   uintptr_t state;
+  size_t slice_count;
   bool is_large;
   do {
     state = atomic_load_acquire(&page->state);
@@ -232,11 +280,14 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
       return;
     }
     is_large = atomic_flag_get(&page->is_large);
+    slice_count = page->slice_count;
+    holding = page_holding(page);
   } while (!atomic_compare_and_swap_full(&page->state, state,
                                          page_state_next(state, PAGE_ABANDONED)));
   atomic_fetch_add_full(&arena->abandoned_count, 1);
   stats_add(&stats.abandoned, 1);
-  if (chunk != NULL) chunk_clear_slot(chunk, slot);
+  atomic_fetch_add_full(&holding->abandoned, 1);
+  if (chunk != NULL) chunk_clear_slot(chunk, slot, slice_count);
   /* The bit comes after the state. If the page has been claimed already, the bit is stale:
    * whoever follows it finds another state and leaves it. */
   bitmap_set_run(arena->abandoned, page_slice_index(page), 1);
@@ -244,4 +295,29 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
     arena_set_add(ARENAS_WITH_ABANDONED, arena);
   if (!is_large) page_claim_if_empty(page);
   read_end(section);
+}
+
+/* ---- every page ---- */
+
+static bool pages_for_each_in(struct arena *arena, page_function *f, void *argument) {
+  for (size_t i = 0;; i++) {
+    const size_t limit = atomic_load_acquire(&arena->top);
+    i = bitmap_find(arena->used, i, limit, true);
+    if (i >= limit) return true;
+    struct page *page = &arena->pages[i];
+    if (page_state_owner(atomic_load_acquire(&page->state)) == PAGE_NONE) continue;
+    if (!f(page, argument)) return false;
+  }
+}
+
+bool pages_for_each(page_function *f, void *argument) {
+  bool go_on = true;
+  /* By id, not by a walk: f may call anything. */
+  for (mi_arena_id_t id = 1; go_on && id <= ARENAS_MAX; id++) {
+    struct arena *arena = arena_view_begin(id);
+    if (arena == NULL) continue;
+    go_on = pages_for_each_in(arena, f, argument);
+    arena_view_end(arena);
+  }
+  return go_on && large_for_each_mapping(f, argument);
 }

@@ -11,6 +11,7 @@
 #include "arena/arena.h"
 #include "heap/cell.h"
 #include "heap/heap.h"
+#include "heap/large.h"
 
 /* Describe blocks in freshly claimed slices. All blocks are free; the state is not set. */
 void page_initialize(struct page *page, struct cell *cell, size_t block_size,
@@ -36,6 +37,11 @@ bool page_is_free(const struct page *page);
 /* Is no block in the owner's plane? */
 bool page_is_exhausted(const struct page *page);
 
+/* Set a bit in live, which has room for PLANE_SLICE_WORDS words, for each block that is live;
+ * returns how many are. The owner asks, or somebody while the owner is stopped; else what one
+ * learns is only nearly so. Changes nothing. */
+size_t page_live_blocks(const struct page *page, uint64_t *live);
+
 /* Give an empty page, owned by the caller or claimed, back to its arena. */
 void page_release(struct page *page);
 
@@ -43,15 +49,23 @@ void page_release(struct page *page);
 void page_claim_if_empty(struct page *page);
 
 /* Turn a page in this state over: to PAGE_CLAIMED, to take it away whatever is in it, or an
- * abandoned one to a new owner. Blocks in it can be freed all the time by other threads,
- * except that a claimed page has none. Returns false when the state has changed. The page
- * leaves its chunk or the abandoned bitmap. */
+ * abandoned one to PAGE_VISITED, to set it aside: blocks in it can be freed all the time by
+ * other threads. Returns false when the state has changed. The page leaves its chunk or the
+ * abandoned bitmap. */
 bool page_turn_over(struct page *page, uintptr_t state, uint32_t to);
+
+/* A page that the caller has set aside, and given a cell, belongs to this owner now. */
+void page_adopt(struct page *page, uint32_t owner);
 
 /* Leave a page without an owner, if it still belongs to this one, FULL or not. chunk and
  * slot are its place in its cell, chunk NULL when it has none. */
 void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
                   uint32_t slot);
+
+/* Call f for each page there is, in arenas and of blocks with a mapping of their own, until it
+ * returns false; returns whether it never did. f may call anything; a page that others take
+ * away meanwhile is left out, or f finds its state changed. */
+bool pages_for_each(page_function *f, void *argument);
 
 /* The index of the block that p points into. */
 static inline size_t page_block_index(const struct page *page, const void *p) {

@@ -110,33 +110,32 @@ void mi_collect(bool force) {
   }
 }
 
-static size_t heap_page_bytes(const mi_heap_t *heap) {
-  size_t bytes = 0;
-  for (size_t i = 0; i < CELL_COUNT; i++) {
-    if (heap->cells[i] != NULL) bytes += cell_page_bytes(heap->cells[i]);
-  }
-  return bytes;
-}
-
 void mi_collect_reduce(size_t target_thread_owned) {
   if (current.owner == NULL) return;
   size_t held = 0;
   for (const mi_heap_t *heap = current.owner->heaps; heap != NULL; heap = heap->next) {
-    held += heap_page_bytes(heap);
+    held += holding_slices(&heap->holding) << SLICE_SHIFT;
   }
   if (held > target_thread_owned) mi_collect(true);
 }
 
 /* ---- questions ---- */
 
-mi_heap_t *mi_heap_of(const void *p) {
+/* The page may go, and its heap too, while we look: then look again. */
+reads_what_may_change mi_heap_t *mi_heap_of(const void *p) {
   struct reader *section = read_begin();
-  const struct page *page = block_page(p);
-  mi_heap_t *heap = NULL;
-  if (page != NULL) {
-    const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
-    if (owner >= PAGE_FIRST_OWNER) heap = page->cell->heap;
-  }
+  mi_heap_t *heap;
+  const struct page *page;
+  uintptr_t state;
+  do {
+    heap = NULL;
+    page = block_page(p);
+    if (page == NULL) break;
+    state = atomic_load_acquire(&page->state);
+    if (page_state_owner(state) < PAGE_FIRST_OWNER) break;
+    heap = page_cell(page)->heap;
+    atomic_barrier_loads();
+  } while (atomic_load_acquire(&page->state) != state);
   read_end(section);
   return heap;
 }
@@ -163,7 +162,7 @@ bool mi_unsafe_heap_page_is_under_utilized(mi_heap_t *heap, void *p, size_t perc
   const struct page *page = block_page(p);
   if (page == NULL || mi_heap_of(p) != heap || atomic_flag_get(&page->is_large))
     return false;
-  if (page == page->cell->page) return false; /* it will fill */
+  if (page == page_cell(page)->page) return false; /* it will fill */
   size_t live = page->block_count;
   for (size_t i = 0; i < atomic_load_relaxed(&page->group_count); i++) {
     const uint64_t free = atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i);
@@ -177,7 +176,8 @@ bool mi_unsafe_heap_page_is_under_utilized(mi_heap_t *heap, void *p, size_t perc
 bool mi_heap_visit_blocks(const mi_heap_t *heap, bool visit_all_blocks,
                           mi_block_visit_fun *visitor, void *arg) {
   if (heap == NULL || heap == &heap_empty || visitor == NULL) return false;
-  return heap_visit((mi_heap_t *)(uintptr_t)heap, visit_all_blocks, visitor, arg);
+  const struct visit visit = {visit_all_blocks, visitor, arg};
+  return heap_visit(heap, &visit);
 }
 
 bool mi_abandoned_visit_blocks(mi_subproc_id_t subproc_id, int heap_tag,
@@ -188,7 +188,8 @@ bool mi_abandoned_visit_blocks(mi_subproc_id_t subproc_id, int heap_tag,
     return false;
   }
   if (visitor == NULL) return false;
-  return abandoned_visit(subproc_id, heap_tag, visit_blocks, visitor, arg);
+  const struct visit visit = {visit_blocks, visitor, arg};
+  return abandoned_visit(subproc_id, heap_tag, &visit);
 }
 
 /* ---- guarded blocks ---- */

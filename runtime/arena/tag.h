@@ -1,0 +1,43 @@
+/* tag.h - what is known about a tag.
+ *
+ * Invariant: a tag is unused until its first slice is claimed, and from then on used, or
+ * sealed, for ever. Slices that were claimed for a sealed tag are never free for anybody
+ * else: each arena keeps them in a bitmap of their own.
+ *
+ * There is a record for each tag in static storage. Only those touched cost memory.
+ */
+#ifndef MIRT_ARENA_TAG_H
+#define MIRT_ARENA_TAG_H
+
+#include "base/stats.h"
+
+#define TAG_COUNT ((size_t)32768)
+
+/* Of slices that hold records of mirt's own: as if there were a sealed tag for them. */
+#define TAG_RECORDS ((unsigned)TAG_COUNT)
+
+enum tag_use { TAG_UNUSED, TAG_USED, TAG_SEALED };
+
+struct tag {
+  atomic_word use;
+  atomic_word sealed_slices; /* in use or not */
+  atomic_word free_slices;   /* sealed, and not in use */
+  struct holding holding;
+};
+
+extern struct tag tags[TAG_COUNT + 1];
+
+static inline bool tag_is_sealed(unsigned tag) {
+  return atomic_load_relaxed(&tags[tag].use) == TAG_SEALED;
+}
+
+/* A slice is about to be claimed: the tag is used from now on. Returns whether it is
+ * sealed. */
+static inline bool tag_begin_use(unsigned tag) {
+  if (atomic_load_relaxed(&tags[tag].use) == TAG_UNUSED) {
+    atomic_compare_and_swap_full(&tags[tag].use, TAG_UNUSED, TAG_USED);
+  }
+  return tag_is_sealed(tag);
+}
+
+#endif
