@@ -592,9 +592,9 @@ static void *leave_blocks(void *argument) {
   return NULL;
 }
 
-/* Look for a page that nobody left: what cannot be adopted any more is taken note of. */
+/* Look for a page of a size that nobody left: what cannot be adopted any more is taken note of. */
 static void look_for_pages(void) {
-  mi_heap_t *heap = mi_heap_new_ex(12345, false, 0);
+  mi_heap_t *heap = mi_heap_new_ex(0, false, 0);
   mi_free(mi_heap_malloc(heap, 3000));
   mi_heap_delete(heap);
 }
@@ -1212,7 +1212,7 @@ static struct states states_begin(void) {
   thread_run(leave_one_block, &s.id);
   /* As a thread holds them that is about to make a page. */
   bool is_zero;
-  s.held = arena_claim_slices(arena_of_id(s.id), 2, 2 * MiB, &is_zero);
+  s.held = arena_claim_slices(arena_of_id(s.id), 2, 2 * MiB, 0, &is_zero);
   s.held_slices = arena_slice_address(s.held->arena, page_slice_index(s.held));
   mi_free(s.purged);
   mi_collect(true);

@@ -15,6 +15,7 @@
 
 #define METADATA_ALIGNMENT ((size_t)64)
 #define LARGE_PAGE_SIZE (2 * MiB)
+#define BITMAPS 7
 #define ZONE_BYTES (16 * KiB) /* at least, for the first heaps bound to the arena */
 
 /* struct arena*, by id - 1; or ID_TAKEN, before an arena is known and while the last traces of
@@ -37,7 +38,7 @@ static struct layout layout_of(size_t slice_count) {
   struct layout l;
   l.bitmap_bytes = bitmap_words(slice_count) * sizeof(atomic_word);
   l.bitmaps = align_up(sizeof(struct arena), METADATA_ALIGNMENT);
-  l.pages = align_up(l.bitmaps + 6 * l.bitmap_bytes, PLANE_ALIGNMENT);
+  l.pages = align_up(l.bitmaps + BITMAPS * l.bitmap_bytes, PLANE_ALIGNMENT);
   l.planes = align_up(l.pages + slice_count * sizeof(struct page), PLANE_ALIGNMENT);
   l.zone =
       l.planes + divide_up(slice_count, PLANE_SLICES) * PLANE_COUNT * PLANE_ALIGNMENT;
@@ -49,11 +50,14 @@ size_t arena_metadata_slices(size_t slice_count) {
   return slices_for(layout_of(slice_count).size);
 }
 
-/* A slice for records: nobody else gets it while its arena lives, so it is not dirty. */
-static void *slice_for_records(const struct page *page, size_t *size) {
+/* A slice for records: nobody else gets it while its arena lives, so it is not dirty. As if
+ * it were free for a tag that nobody has. */
+static void *slice_for_records(struct page *page, size_t *size) {
   if (page == NULL) return NULL;
   const size_t slice = page_slice_index(page);
   bitmap_clear_run(page->arena->dirty, slice, 1);
+  atomic_store_relaxed(&page->kind, page_kind(TAG_RECORDS, 0));
+  bitmap_set_run(page->arena->sealed, slice, 1);
   *size = SLICE_SIZE;
   return arena_slice_address(page->arena, slice);
 }
@@ -62,7 +66,8 @@ static void *slice_for_records(const struct page *page, size_t *size) {
 static void *take_slice(struct zone *zone, size_t *size) {
   struct arena *arena = (struct arena *)((char *)zone - offsetof(struct arena, zone));
   bool is_zero;
-  return slice_for_records(arena_claim_slices(arena, 1, SLICE_SIZE, &is_zero), size);
+  struct page *page = arena_claim_slices(arena, 1, SLICE_SIZE, TAG_RECORDS, &is_zero);
+  return slice_for_records(page, size);
 }
 
 void *zone_take_for_process(struct zone *zone, size_t *size) {
@@ -70,7 +75,8 @@ void *zone_take_for_process(struct zone *zone, size_t *size) {
     return zone_take_from_system(zone, size);
   }
   bool is_zero;
-  return slice_for_records(arenas_claim_slices(1, SLICE_SIZE, false, &is_zero), size);
+  struct page *page = arenas_claim_slices(1, SLICE_SIZE, TAG_RECORDS, false, &is_zero);
+  return slice_for_records(page, size);
 }
 
 static struct arena *metadata_place(const struct arena_setup *setup, char *metadata,
@@ -82,11 +88,12 @@ static struct arena *metadata_place(const struct arena_setup *setup, char *metad
   arena->pages = (struct page *)(void *)(metadata + l->pages);
   arena->planes = metadata + l->planes;
   arena->used = (atomic_word *)(void *)(metadata + l->bitmaps);
-  arena->committed = arena->used + l->bitmap_bytes / sizeof(atomic_word);
-  arena->dirty = arena->committed + l->bitmap_bytes / sizeof(atomic_word);
-  arena->purge = arena->dirty + l->bitmap_bytes / sizeof(atomic_word);
-  arena->purged = arena->purge + l->bitmap_bytes / sizeof(atomic_word);
-  arena->abandoned = arena->purged + l->bitmap_bytes / sizeof(atomic_word);
+  atomic_word **const others[BITMAPS - 1] = {&arena->sealed, &arena->committed,
+                                             &arena->dirty,  &arena->purge,
+                                             &arena->purged, &arena->abandoned};
+  for (size_t i = 0; i < BITMAPS - 1; i++) {
+    *others[i] = arena->used + (i + 1) * (l->bitmap_bytes / sizeof(atomic_word));
+  }
   atomic_store_relaxed(&arena->users, 1); /* pinned by its maker */
   arena->first_slice = setup->metadata_inside ? slices_for(l->size) : 0;
   arena->setup = *setup;
@@ -159,42 +166,49 @@ struct arena *arena_create(const struct arena_setup *setup) {
   return arena;
 }
 
+/* Slices kept for a sealed tag go with the arena. */
+static void forget_sealed(const struct arena *arena, size_t slice) {
+  struct tag *tag = &tags[page_kind_tag(atomic_load_relaxed(&arena->pages[slice].kind))];
+  atomic_fetch_sub_full(&tag->sealed_slices, 1);
+  if (bitmap_get(arena->sealed, slice)) atomic_fetch_sub_full(&tag->free_slices, 1);
+}
+
 /* Blocks that outlived their heaps may still lie in the arena: count their pages off. */
 static void forget_pages(const struct arena *arena) {
   const size_t limit = atomic_load_relaxed(&arena->top);
   for (size_t i = bitmap_find(arena->used, 0, limit, true); i < limit;
        i = bitmap_find(arena->used, i + 1, limit, true)) {
     const struct page *page = &arena->pages[i];
+    if (arena_slice_is_kept(arena, i)) forget_sealed(arena, i);
     const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
     if (owner == PAGE_NONE) continue; /* not the first slice of a page */
-    stats_subtract(&stats.pages, 1);
-    stats_subtract(&stats.page_bytes, (size_t)page->slice_count << SLICE_SHIFT);
-    if (owner == PAGE_ABANDONED) stats_subtract(&stats.abandoned, 1);
-    if (atomic_flag_get(&page->is_large)) stats_subtract(&stats.large_blocks, 1);
+    page_count_off(page);
+    if (owner == PAGE_ABANDONED) page_count_off_abandoned(page);
   }
 }
 
-/* The first slice from start on that holds records, or the slice count. */
-static size_t record_slice(const struct arena *arena, size_t start) {
-  size_t lowest = arena->slice_count;
-  const struct zone_extent *extent = (struct zone_extent *)arena->zone.extent;
-  for (; extent->before != NULL; extent = extent->before) {
-    const size_t slice = ((uintptr_t)extent - arena->base) >> SLICE_SHIFT;
-    if (slice >= start && slice < lowest) lowest = slice;
+/* The first slice from start on that is kept for somebody, or the slice count. */
+static size_t kept_slice(const struct arena *arena, size_t start) {
+  const size_t limit = atomic_load_relaxed(&arena->top);
+  size_t i = bitmap_find(arena->used, start, limit, true);
+  while (i < limit && !arena_slice_is_kept(arena, i)) {
+    i = bitmap_find(arena->used, i + 1, limit, true);
   }
-  return lowest;
+  return i < limit ? i : arena->slice_count;
 }
 
-/* Claim all slices but those that hold records, or none. */
+/* Claim all slices but those that are kept, which must be free, or none. Once an arena is
+ * closed nobody claims a kept slice for longer than a moment. */
 static bool claim_all_at_once(struct arena *arena) {
   size_t start = arena->first_slice, end;
   for (; start < arena->slice_count; start = end + 1) {
-    end = record_slice(arena, start);
+    end = kept_slice(arena, start);
+    if (end < arena->slice_count && !bitmap_get(arena->sealed, end)) break;
     if (!bitmap_claim_run(arena->used, start, end - start)) break;
   }
   if (start >= arena->slice_count) return true;
   for (size_t i = arena->first_slice; i < start; i = end + 1) {
-    end = record_slice(arena, i);
+    end = kept_slice(arena, i);
     bitmap_clear_run(arena->used, i, end - i);
   }
   return false;

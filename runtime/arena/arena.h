@@ -4,7 +4,9 @@
  * one turns it back. All bitmaps begin as zeros, so fresh metadata needs no set-up and
  * costs memory only where it is touched:
  *
- *   used        handed out, or never to be handed out (metadata, a cage's null slice)
+ *   used        handed out, or never to be handed out (metadata, a cage's null slice), or
+ *               kept for a sealed tag
+ *   sealed      kept for a sealed tag, and free: it belongs to whoever turns this bit to 0
  *   committed   may be touched
  *   dirty       handed out before: its contents are not known to be zero
  *   purge       free, and its memory waits to go back to the system
@@ -57,6 +59,7 @@ struct arena {
   struct page *pages; /* a descriptor per slice */
   char *planes;
   atomic_word *used;
+  atomic_word *sealed;
   atomic_word *committed;
   atomic_word *dirty;
   atomic_word *purge;
@@ -146,16 +149,20 @@ bool arena_serves_unbound(const struct arena *arena);
 /* Does p lie in an arena? */
 bool arenas_contain(const void *p);
 
-/* Claim slice_count slices whose start is aligned to alignment bytes, committed. Sets
- * *is_zero to whether their contents are known to be zero. Returns the descriptor of the
- * first, or NULL when the arena has no such run or the system no memory. */
+/* Claim slice_count slices for a tag whose start is aligned to alignment bytes, committed.
+ * Sets *is_zero to whether their contents are known to be zero. Returns the descriptor of
+ * the first, or NULL when the arena has no such run or the system no memory. */
 struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t alignment,
-                                bool *is_zero);
+                                unsigned tag, bool *is_zero);
 
 /* The same from any arena that serves everybody; with may_reserve, from a new one when
  * the others are full. */
-struct page *arenas_claim_slices(size_t slice_count, size_t alignment, bool may_reserve,
-                                 bool *is_zero);
+struct page *arenas_claim_slices(size_t slice_count, size_t alignment, unsigned tag,
+                                 bool may_reserve, bool *is_zero);
+
+/* Is the slice kept for a sealed tag, or for records, in use or not? Nobody may be claiming
+ * it. */
+bool arena_slice_is_kept(const struct arena *arena, size_t slice);
 
 /* NUMA nodes, as the options let us see them. */
 size_t numa_node_count(void);

@@ -96,6 +96,8 @@ static inline uintptr_t page_kind(unsigned tag, size_t block_size) {
   return ((uintptr_t)tag << 48) | block_size;
 }
 
+/* Only the first slice of a page has its kind; but of what is kept for a sealed tag, all
+ * slices have one, also when they are free. */
 static inline unsigned page_kind_tag(uintptr_t kind) { return (unsigned)(kind >> 48); }
 
 static inline size_t page_kind_block_size(uintptr_t kind) {

@@ -71,7 +71,9 @@ void arena_schedule_purge(struct arena *arena, size_t start, size_t count) {
 static bool purge_word(struct arena *arena, size_t word) {
   const uint64_t waiting = atomic_load_relaxed(&arena->purge[word]);
   if (waiting == 0) return false;
-  const uint64_t ours = waiting & ~atomic_fetch_or_full(&arena->used[word], waiting);
+  const uint64_t open = waiting & ~atomic_fetch_or_full(&arena->used[word], waiting);
+  const uint64_t kept = waiting & atomic_fetch_and_full(&arena->sealed[word], ~waiting);
+  const uint64_t ours = open | kept;
   if (ours == 0) return true;
   /* One that was taken and given back in between waits for the next purge. */
   uint64_t left = ours & atomic_fetch_and_full(&arena->purge[word], ~ours);
@@ -82,8 +84,11 @@ static bool purge_word(struct arena *arena, size_t word) {
     purge_slices(arena, word * WORD_BITS + offset, count);
     left &= ~(bits_below(count) << offset);
   }
-  atomic_fetch_and_full(&arena->used[word], ~ours);
-  arena_search_from(arena, word * WORD_BITS + bits_lowest(ours));
+  atomic_fetch_or_full(&arena->sealed[word], kept);
+  if (open != 0) {
+    atomic_fetch_and_full(&arena->used[word], ~open);
+    arena_search_from(arena, word * WORD_BITS + bits_lowest(open));
+  }
   return ours != waiting;
 }
 

@@ -3,6 +3,7 @@
 
 #include "arena/arena.h"
 #include "arena/page_map.h"
+#include "arena/tag.h"
 #include "base/bitmap.h"
 #include "base/log.h"
 #include "base/option.h"
@@ -130,23 +131,84 @@ static bool commit_run(struct arena *arena, size_t start, size_t count) {
   return true;
 }
 
-/* One try. Sets *held when what is missing may be slices that others hold for a moment. */
-static struct page *try_claim(struct arena *arena, size_t slice_count, size_t alignment,
-                              bool *is_zero, bool *held) {
-  const uintptr_t before = atomic_load_acquire(&arena->holding);
-  const size_t start = claim_run(arena, slice_count, alignment);
-  if (start == SIZE_MAX) {
-    const uintptr_t after = atomic_load_acquire(&arena->holding);
-    if (before != after || (uint32_t)after != 0) {
-      *held = true;
-    } else if (slice_count == 1 && alignment <= SLICE_SIZE) {
-      arena_leave_open(arena);
-    }
-    return NULL;
+/* ---- sealed tags ---- */
+
+static unsigned slice_tag(const struct arena *arena, size_t slice) {
+  return page_kind_tag(atomic_load_relaxed(&arena->pages[slice].kind));
+}
+
+bool arena_slice_is_kept(const struct arena *arena, size_t slice) {
+  const unsigned tag = slice_tag(arena, slice);
+  return tag == TAG_RECORDS || tag_is_sealed(tag);
+}
+
+/* From now on a claimed run is the tag's. */
+static void seal_run(struct arena *arena, size_t start, size_t count, unsigned tag) {
+  for (size_t i = start; i < start + count; i++) {
+    atomic_store_relaxed(&arena->pages[i].kind, page_kind(tag, 0));
   }
-  if (!commit_run(arena, start, slice_count)) {
-    bitmap_clear_run(arena->used, start, slice_count);
+  atomic_fetch_add_full(&tags[tag].sealed_slices, count);
+}
+
+/* Slices that are claimed become free: for everybody, or for their tag. */
+static void let_go(struct arena *arena, size_t start, size_t count) {
+  if (arena_slice_is_kept(arena, start)) {
+    atomic_fetch_add_full(&tags[slice_tag(arena, start)].free_slices, count);
+    bitmap_set_run(arena->sealed, start, count);
+  } else {
+    bitmap_clear_run(arena->used, start, count);
     arena_search_from(arena, start);
+  }
+}
+
+/* Claim a run of slices that are kept for the tag, between start and limit. Returns the first
+ * or SIZE_MAX. */
+static size_t claim_kept_run(struct arena *arena, size_t start, size_t limit,
+                             size_t count, size_t alignment, unsigned tag) {
+  for (;;) {
+    start = bitmap_find(arena->sealed, start, limit, true);
+    start = slice_align(arena, start, alignment);
+    if (start > limit || count > limit - start) return SIZE_MAX;
+    size_t length = 0;
+    while (length < count && bitmap_get(arena->sealed, start + length) &&
+           slice_tag(arena, start + length) == tag) {
+      length++;
+    }
+    if (length < count) {
+      start += length + 1;
+    } else if (bitmap_unclaim_run(arena->sealed, start, count)) {
+      return start;
+    }
+  }
+}
+
+static size_t claim_kept(struct arena *arena, size_t count, size_t alignment,
+                         unsigned tag) {
+  if (atomic_load_relaxed(&tags[tag].free_slices) < count) return SIZE_MAX;
+  const size_t limit = atomic_load_acquire(&arena->top);
+  const size_t hand = atomic_load_relaxed(&tags[tag].hand);
+  size_t start = claim_kept_run(arena, hand, limit, count, alignment, tag);
+  if (start == SIZE_MAX && hand != 0) {
+    start = claim_kept_run(arena, 0, limit, count, alignment, tag);
+  }
+  if (start == SIZE_MAX) return SIZE_MAX;
+  atomic_store_relaxed(&tags[tag].hand, start + count);
+  atomic_fetch_sub_full(&tags[tag].free_slices, count);
+  /* Who destroys the arena closes it, then looks at the bits that we have just turned. */
+  if ((atomic_load_after_full(&arena->users) & ARENA_CLOSED) != 0) {
+    let_go(arena, start, count);
+    return SIZE_MAX;
+  }
+  return start;
+}
+
+/* ---- claiming ---- */
+
+/* Make ready what has been claimed. */
+static struct page *finish_claim(struct arena *arena, size_t start, size_t slice_count,
+                                 bool *is_zero) {
+  if (!commit_run(arena, start, slice_count)) {
+    let_go(arena, start, slice_count);
     return NULL;
   }
   const size_t end = start + slice_count;
@@ -168,6 +230,40 @@ static struct page *try_claim(struct arena *arena, size_t slice_count, size_t al
   return page;
 }
 
+/* What is to be claimed. */
+struct wanted {
+  size_t count; /* slices */
+  size_t alignment;
+  unsigned tag;
+  bool is_sealed;
+};
+
+static struct page *try_kept(struct arena *arena, const struct wanted *wanted,
+                             bool *is_zero) {
+  const size_t start = claim_kept(arena, wanted->count, wanted->alignment, wanted->tag);
+  return start == SIZE_MAX ? NULL : finish_claim(arena, start, wanted->count, is_zero);
+}
+
+/* One try. Sets *held when what is missing may be slices that others hold for a moment. */
+static struct page *try_claim(struct arena *arena, const struct wanted *wanted,
+                              bool *is_zero, bool *held) {
+  const uintptr_t before = atomic_load_acquire(&arena->holding);
+  struct page *page = wanted->is_sealed ? try_kept(arena, wanted, is_zero) : NULL;
+  if (page != NULL) return page;
+  const size_t start = claim_run(arena, wanted->count, wanted->alignment);
+  if (start == SIZE_MAX) {
+    const uintptr_t after = atomic_load_acquire(&arena->holding);
+    if (before != after || (uint32_t)after != 0) {
+      *held = true;
+    } else if (wanted->count == 1 && wanted->alignment <= SLICE_SIZE) {
+      arena_leave_open(arena);
+    }
+    return NULL;
+  }
+  if (wanted->is_sealed) seal_run(arena, start, wanted->count, wanted->tag);
+  return finish_claim(arena, start, wanted->count, is_zero);
+}
+
 bool arena_may_look_again(uint64_t *deadline) {
   const uint64_t now = os_clock_milliseconds();
   if (*deadline == 0) *deadline = now + HELD_MILLISECONDS;
@@ -176,11 +272,12 @@ bool arena_may_look_again(uint64_t *deadline) {
 }
 
 struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t alignment,
-                                bool *is_zero) {
+                                unsigned tag, bool *is_zero) {
+  const struct wanted wanted = {slice_count, alignment, tag, tag_begin_use(tag)};
   uint64_t deadline = 0;
   for (;;) {
     bool held = false;
-    struct page *page = try_claim(arena, slice_count, alignment, is_zero, &held);
+    struct page *page = try_claim(arena, &wanted, is_zero, &held);
     if (page != NULL || !held || !arena_may_look_again(&deadline)) return page;
   }
 }
@@ -188,11 +285,10 @@ struct page *arena_claim_slices(struct arena *arena, size_t slice_count, size_t 
 void arena_release_slices(struct page *page, size_t slice_count) {
   struct arena *arena = page->arena;
   const size_t start = page_slice_index(page);
-  /* Once the bits are clear, nothing of ours keeps the arena alive. */
-  struct reader *section = read_begin_at_next_full();
   if (!arena->setup.pinned) arena_schedule_purge(arena, start, slice_count);
-  bitmap_clear_run(arena->used, start, slice_count);
-  arena_search_from(arena, start);
+  /* Once the bits are turned, nothing of ours keeps the arena alive. */
+  struct reader *section = read_begin_at_next_full();
+  let_go(arena, start, slice_count);
   read_end(section);
 }
 
@@ -239,7 +335,7 @@ static int this_node(void) { return os_numa_node() % (int)numa_node_count(); }
 
 enum distance { NEAR, NEUTRAL, FAR, DISTANCES }; /* of an arena, in NUMA nodes */
 
-static struct page *claim_at(enum distance distance, size_t slice_count, size_t alignment,
+static struct page *claim_at(enum distance distance, const struct wanted *wanted,
                              bool *is_zero, bool *held) {
   int node = -1;
   struct page *page = NULL;
@@ -250,24 +346,35 @@ static struct page *claim_at(enum distance distance, size_t slice_count, size_t 
     const enum distance actual = arena->setup.numa_node < 0       ? NEUTRAL
                                  : arena->setup.numa_node == node ? NEAR
                                                                   : FAR;
-    if (actual == distance)
-      page = try_claim(arena, slice_count, alignment, is_zero, held);
+    if (actual == distance) page = try_claim(arena, wanted, is_zero, held);
+  }
+  arena_walk_end(&walk);
+  return page;
+}
+
+/* Slices kept for a tag: arenas that have no others free are not open. */
+static struct page *claim_kept_anywhere(const struct wanted *wanted, bool *is_zero) {
+  if (atomic_load_relaxed(&tags[wanted->tag].free_slices) < wanted->count) return NULL;
+  struct page *page = NULL;
+  struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
+  for (struct arena *arena; page == NULL && (arena = arena_walk_next(&walk)) != NULL;) {
+    if (arena->setup.exclusive || !arena_serves_unbound(arena)) continue;
+    page = try_kept(arena, wanted, is_zero);
   }
   arena_walk_end(&walk);
   return page;
 }
 
 /* From an arena that there is: the nearest first. */
-static struct page *claim_from_known(size_t slice_count, size_t alignment,
-                                     bool *is_zero) {
+static struct page *claim_from_known(const struct wanted *wanted, bool *is_zero) {
   uint64_t deadline = 0;
   for (;;) {
     bool held = false;
-    for (int distance = NEAR; distance < DISTANCES; distance++) {
-      struct page *page = claim_at(distance, slice_count, alignment, is_zero, &held);
-      if (page != NULL) return page;
+    struct page *page = wanted->is_sealed ? claim_kept_anywhere(wanted, is_zero) : NULL;
+    for (int distance = NEAR; page == NULL && distance < DISTANCES; distance++) {
+      page = claim_at(distance, wanted, is_zero, &held);
     }
-    if (!held || !arena_may_look_again(&deadline)) return NULL;
+    if (page != NULL || !held || !arena_may_look_again(&deadline)) return page;
   }
 }
 
@@ -289,9 +396,10 @@ static struct arena *arena_reserve_default(size_t size) {
   return arena_reserve(size, large, setup);
 }
 
-struct page *arenas_claim_slices(size_t slice_count, size_t alignment, bool may_reserve,
-                                 bool *is_zero) {
-  struct page *page = claim_from_known(slice_count, alignment, is_zero);
+struct page *arenas_claim_slices(size_t slice_count, size_t alignment, unsigned tag,
+                                 bool may_reserve, bool *is_zero) {
+  const struct wanted wanted = {slice_count, alignment, tag, tag_begin_use(tag)};
+  struct page *page = claim_from_known(&wanted, is_zero);
   if (page != NULL) return page;
   if (!may_reserve || option_get(mi_option_disallow_os_alloc) != 0) return NULL;
   size_t size = slice_count << SLICE_SHIFT;
@@ -300,7 +408,7 @@ struct page *arenas_claim_slices(size_t slice_count, size_t alignment, bool may_
   }
   struct arena *arena = arena_reserve_default(size);
   if (arena == NULL) return NULL;
-  page = arena_claim_slices(arena, slice_count, alignment, is_zero);
+  page = arena_claim_slices(arena, slice_count, alignment, tag, is_zero);
   arena_unpin(arena);
   return page;
 }

@@ -9,6 +9,7 @@
 #ifndef MIRT_ARENA_TAG_H
 #define MIRT_ARENA_TAG_H
 
+#include "arena/descriptor.h"
 #include "base/stats.h"
 
 #define TAG_COUNT ((size_t)32768)
@@ -22,6 +23,7 @@ struct tag {
   atomic_word use;
   atomic_word sealed_slices; /* in use or not */
   atomic_word free_slices;   /* sealed, and not in use */
+  atomic_word hand;          /* where in an arena the search for those begins */
   struct holding holding;
 };
 
@@ -29,6 +31,24 @@ extern struct tag tags[TAG_COUNT + 1];
 
 static inline bool tag_is_sealed(unsigned tag) {
   return atomic_load_relaxed(&tags[tag].use) == TAG_SEALED;
+}
+
+/* What the tag of a page holds. */
+static inline struct holding *page_holding(const struct page *page) {
+  return &tags[page_kind_tag(atomic_load_relaxed(&page->kind))].holding;
+}
+
+/* A page goes; an abandoned page goes, or gets an owner: count it off. */
+static inline void page_count_off(const struct page *page) {
+  stats_subtract(&stats.pages, 1);
+  stats_subtract(&stats.page_bytes, (size_t)page->slice_count << SLICE_SHIFT);
+  holding_subtract(page_holding(page), page->slice_count);
+  if (atomic_flag_get(&page->is_large)) stats_subtract(&stats.large_blocks, 1);
+}
+
+static inline void page_count_off_abandoned(const struct page *page) {
+  stats_subtract(&stats.abandoned, 1);
+  atomic_fetch_sub_full(&page_holding(page)->abandoned, 1);
 }
 
 /* A slice is about to be claimed: the tag is used from now on. Returns whether it is

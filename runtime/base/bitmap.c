@@ -38,27 +38,40 @@ size_t bitmap_clear_run(atomic_word *map, size_t start, size_t count) {
   return changed;
 }
 
-/* Set all bits of mask if all are clear. */
-static bool word_claim(atomic_word *word, uint64_t mask) {
+/* Turn all bits of mask over if all have this value. */
+static bool word_turn(atomic_word *word, uint64_t mask, bool value) {
+  const uint64_t wanted = value ? mask : 0;
   uint64_t old = atomic_load_relaxed(word);
-  while ((old & mask) == 0) {
-    if (atomic_compare_and_swap_full(word, old, old | mask)) return true;
+  while ((old & mask) == wanted) {
+    if (atomic_compare_and_swap_full(word, old, old ^ mask)) return true;
     old = atomic_load_relaxed(word);
   }
   return false;
 }
 
-bool bitmap_claim_run(atomic_word *map, size_t start, size_t count) {
+static bool turn_run(atomic_word *map, size_t start, size_t count, bool value) {
   size_t done = 0;
   while (done < count) {
     const struct span s = span_at(start + done, count - done);
-    if (!word_claim(&map[s.word], s.mask)) {
-      bitmap_clear_run(map, start, done);
+    if (!word_turn(&map[s.word], s.mask, value)) {
+      if (value) {
+        bitmap_set_run(map, start, done);
+      } else {
+        bitmap_clear_run(map, start, done);
+      }
       return false;
     }
     done += s.count;
   }
   return true;
+}
+
+bool bitmap_claim_run(atomic_word *map, size_t start, size_t count) {
+  return turn_run(map, start, count, false);
+}
+
+bool bitmap_unclaim_run(atomic_word *map, size_t start, size_t count) {
+  return turn_run(map, start, count, true);
 }
 
 bool bitmap_is_set_run(const atomic_word *map, size_t start, size_t count) {

@@ -24,6 +24,10 @@ size_t bitmap_clear_run(atomic_word *map, size_t start, size_t count);
  * changed, when one was set. */
 bool bitmap_claim_run(atomic_word *map, size_t start, size_t count);
 
+/* Clear the bits [start, start + count) if all are set now. Returns false, with nothing
+ * changed, when one was clear. */
+bool bitmap_unclaim_run(atomic_word *map, size_t start, size_t count);
+
 /* Are all of the bits [start, start + count) set? */
 bool bitmap_is_set_run(const atomic_word *map, size_t start, size_t count);
 

@@ -168,6 +168,7 @@ void cell_return_word(struct cell *cell) {
   if (page == NULL || page->taken == NULL) return;
   atomic_store_relaxed(page->taken, atomic_load_relaxed(page->taken) | cell->word);
   cell->word = 0;
+  atomic_barrier_compiler();
   page->taken = NULL;
 }
 

@@ -111,8 +111,9 @@ struct page *heap_fresh_page(struct cell *cell) {
   bool is_zero = false;
   struct page *page =
       heap->arena != NULL
-          ? arena_claim_slices(heap->arena, cell->slice_count, SLICE_SIZE, &is_zero)
-          : arenas_claim_slices(cell->slice_count, SLICE_SIZE, true, &is_zero);
+          ? arena_claim_slices(heap->arena, cell->slice_count, SLICE_SIZE, heap->tag,
+                               &is_zero)
+          : arenas_claim_slices(cell->slice_count, SLICE_SIZE, heap->tag, true, &is_zero);
   if (page == NULL) return NULL;
   page_initialize(page, cell, cell->block_size, cell->block_count, cell->slice_count,
                   is_zero);

@@ -1,6 +1,7 @@
 #include "heap/large.h"
 
 #include "arena/page_map.h"
+#include "arena/tag.h"
 #include "base/bitmap.h"
 #include "base/option.h"
 #include "base/stats.h"
@@ -88,12 +89,15 @@ void large_unmap(struct page *page) {
 static struct page *claim_run(const mi_heap_t *heap, size_t slice_count, size_t alignment,
                               bool *is_zero) {
   if (heap->arena != NULL) {
-    return arena_claim_slices(heap->arena, slice_count, alignment, is_zero);
+    return arena_claim_slices(heap->arena, slice_count, alignment, heap->tag, is_zero);
   }
   /* A run that takes half an arena would leave the rest of it in pieces. */
   const size_t most = mi_option_get_size(mi_option_arena_reserve) / 2;
-  const bool fits = slice_count << SLICE_SHIFT <= most && alignment <= most;
-  struct page *page = arenas_claim_slices(slice_count, alignment, fits, is_zero);
+  /* The addresses of a mapping of its own would be anybody's again. */
+  const bool fits = (slice_count << SLICE_SHIFT <= most && alignment <= most) ||
+                    tag_is_sealed(heap->tag);
+  struct page *page =
+      arenas_claim_slices(slice_count, alignment, heap->tag, fits, is_zero);
   if (page != NULL || fits || option_get(mi_option_disallow_os_alloc) != 0) return page;
   return mapping_create(slice_count, alignment, is_zero);
 }

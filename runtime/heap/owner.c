@@ -11,6 +11,7 @@
 #include "base/option.h"
 #include "base/stats.h"
 #include "heap/heap.h"
+#include "heap/page.h"
 #include "os/os.h"
 
 _Thread_local struct current current = {&heap_empty, NULL, PAGE_NO_OWNER};
@@ -57,6 +58,7 @@ static struct owner *owner_take(bool is_mutator) {
   owner->calling_deferred_free = false;
   owner->in_thread_pool = false;
   owner->is_mutator = is_mutator;
+  owner->is_lost = false;
   atomic_store_relaxed(&owner->bound, 1);
   stats_add(&stats.owners, 1);
   return owner;
@@ -153,6 +155,44 @@ bool owner_destroy(struct owner *owner) {
   return true;
 }
 
+/* ---- fork ---- */
+
+/* The page of an owner whose thread is gone, or that such a thread had set aside: leave it
+ * without an owner, with the free blocks that its cell had taken. */
+static bool abandon_lost(struct page *page, void *argument) {
+  (void)argument;
+  const uint32_t owner = page_state_owner(atomic_load_relaxed(&page->state)) & ~PAGE_FULL;
+  if (owner == PAGE_VISITED) page_abandon(page, owner, NULL, 0);
+  if (owner < PAGE_FIRST_OWNER) return true;
+  struct cell *cell = page_cell(page);
+  if (!cell->heap->owner->is_lost) return true;
+  if (!atomic_flag_get(&page->is_large)) {
+    if (cell->page == page) cell_return_word(cell);
+    page->taken = NULL;
+    cell_return_stashed(cell, page);
+  }
+  page_abandon(page, owner, NULL, 0);
+  return true;
+}
+
+/* In the child, which has only this thread. Records of what the other threads had are lost:
+ * a list of them may have been changing. */
+static void owners_after_fork(void) {
+  bool any = false;
+  struct owner *owner = (struct owner *)atomic_load_acquire(&all_owners);
+  for (; owner != NULL; owner = owner->next_known) {
+    owner->is_lost = atomic_load_relaxed(&owner->bound) != 0;
+    any |= owner->is_lost;
+  }
+  for (owner = current.owner; owner != NULL; owner = owner->below) owner->is_lost = false;
+  if (any) pages_for_each(abandon_lost, NULL);
+}
+
+static void after_fork(void) {
+  arenas_after_fork();
+  owners_after_fork();
+}
+
 /* ---- the process ---- */
 
 static void process_end(void) {
@@ -202,7 +242,7 @@ __attribute__((constructor)) static void process_loaded(void) {
   const int saved_errno = errno;
   process_begin();
   owner_begin();
-  pthread_atfork(NULL, NULL, arenas_after_fork);
+  pthread_atfork(NULL, NULL, after_fork);
   atexit(process_end);
   errno = saved_errno;
 }

@@ -46,11 +46,6 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   }
 }
 
-/* Of its tag. */
-static struct holding *page_holding(const struct page *page) {
-  return &tags[page_kind_tag(atomic_load_relaxed(&page->kind))].holding;
-}
-
 void page_publish(struct page *page, uint32_t owner) {
   page_map_set(page->start, page->slice_count, page);
   stats_add(&stats.pages, 1);
@@ -66,7 +61,9 @@ void page_publish(struct page *page, uint32_t owner) {
 static void take_bits(struct page *page, struct cell *cell, size_t group, uint64_t mask) {
   atomic_word *word = &page->free[group];
   atomic_store_relaxed(word, atomic_load_relaxed(word) & ~mask);
+  /* The child of a fork may see it half done, and puts cell->word back where `taken` says. */
   page->taken = word;
+  atomic_barrier_compiler();
   cell->word = mask;
   cell->group = page->start + group * WORD_BITS * page->block_size;
 }
@@ -207,10 +204,7 @@ static void page_clear_xfree(struct page *page) {
 void page_release(struct page *page) {
   const size_t slice_count = page->slice_count;
   if (atomic_load_acquire(&page->has_xfree) != 0) page_clear_xfree(page);
-  stats_subtract(&stats.pages, 1);
-  stats_subtract(&stats.page_bytes, slice_count << SLICE_SHIFT);
-  holding_subtract(page_holding(page), slice_count);
-  if (atomic_flag_get(&page->is_large)) stats_subtract(&stats.large_blocks, 1);
+  page_count_off(page);
   /* Only the first slice goes on mapping to the descriptor: a stale pointer into another
    * must not find the page that begins here next. */
   page_map_set(page->start + SLICE_SIZE, slice_count - 1, NULL);
@@ -234,8 +228,7 @@ bool page_turn_over(struct page *page, uintptr_t state, uint32_t to) {
   if (owner == PAGE_ABANDONED) {
     bitmap_clear_run(page->arena->abandoned, page_slice_index(page), 1);
     atomic_fetch_sub_full(&page->arena->abandoned_count, 1);
-    stats_subtract(&stats.abandoned, 1);
-    atomic_fetch_sub_full(&page_holding(page)->abandoned, 1);
+    page_count_off_abandoned(page);
   } else {
     chunk_clear_slot(page->chunk, page->slot, page->slice_count);
   }
