@@ -28,7 +28,8 @@ check_programs = \
 	tests/test_pages \
 	tests/test_malloc \
 	tests/test_cage \
-	tests/test_model
+	tests/test_model \
+	tests/test_process
 
 tests_test_base_SOURCES = tests/test_base.c tests/test.h
 tests_test_os_SOURCES = tests/test_os.c tests/test.h
@@ -42,6 +43,7 @@ tests_test_pages_SOURCES = tests/test_pages.c tests/test.h
 tests_test_malloc_SOURCES = tests/test_malloc.c tests/test.h
 tests_test_cage_SOURCES = tests/test_cage.c tests/test.h
 tests_test_model_SOURCES = tests/test_model.c tests/test.h
+tests_test_process_SOURCES = tests/test_process.c tests/test.h
 
 tests_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
 tests_ldadd = $(core_libraries) $(CHECK_LIBS)
@@ -58,6 +60,7 @@ tests_test_pages_CPPFLAGS = $(tests_cppflags)
 tests_test_malloc_CPPFLAGS = $(tests_cppflags)
 tests_test_cage_CPPFLAGS = $(tests_cppflags)
 tests_test_model_CPPFLAGS = $(tests_cppflags)
+tests_test_process_CPPFLAGS = $(tests_cppflags)
 
 tests_test_base_LDADD = $(tests_ldadd)
 tests_test_os_LDADD = $(tests_ldadd)
@@ -72,6 +75,7 @@ tests_test_pages_LDADD = $(tests_ldadd)
 tests_test_malloc_LDADD = $(tests_ldadd)
 tests_test_cage_LDADD = $(tests_ldadd)
 tests_test_model_LDADD = $(tests_ldadd)
+tests_test_process_LDADD = $(tests_ldadd)
 
 # The system calls as tests/system.h lets them fail.
 check_LTLIBRARIES = libmirt-system-test.la
@@ -112,13 +116,6 @@ TESTS += tests/test_override.sh
 endif
 endif
 endif
-
-# Process and thread events: `make tests/test_process` builds it, but it has not been run
-# with the sanitizers, so it is not part of the check.
-EXTRA_PROGRAMS += tests/test_process
-tests_test_process_SOURCES = tests/test_process.c tests/test.h
-tests_test_process_CPPFLAGS = $(tests_cppflags)
-tests_test_process_LDADD = $(tests_ldadd)
 
 # Models of the protocols between threads, for spin.
 EXTRA_DIST += tests/model/README tests/model/check.sh tests/model/arena.pml \

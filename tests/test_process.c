@@ -81,11 +81,13 @@ static void gate_open(struct gate *gate) {
 }
 
 /* A block that knows what it should hold: its size in words, then its own address. */
+/* In a heap, or in the default one for NULL. */
 static uintptr_t *parcel_new(mi_heap_t *heap, struct dice *dice) {
   const size_t words = dice_roll(dice, 300) == 0
                            ? 20000
                            : 2 + dice_roll(dice, (size_t)2 << dice_roll(dice, 9));
-  uintptr_t *parcel = mi_heap_malloc(heap, words * sizeof(uintptr_t));
+  const size_t size = words * sizeof(uintptr_t);
+  uintptr_t *parcel = heap == NULL ? mi_malloc(size) : mi_heap_malloc(heap, size);
   if (parcel == NULL) abort();
   parcel[0] = words;
   for (size_t i = 1; i < words; i++) parcel[i] = (uintptr_t)parcel;
@@ -289,7 +291,7 @@ static bool use_default_heap(uint64_t number) {
   for (int i = 0; i < 500; i++) {
     uintptr_t **parcel = &parcels[dice_roll(&dice, COUNT_OF(parcels))];
     is_well &= parcel_end(*parcel);
-    *parcel = parcel_new(mi_heap_get_default(), &dice);
+    *parcel = parcel_new(NULL, &dice);
   }
   for (size_t i = 0; i < COUNT_OF(parcels); i++) is_well &= parcel_end(parcels[i]);
   char *zeroed = mi_zalloc(100000);
@@ -1704,13 +1706,18 @@ static void add_fork_tests(TCase *c) {
   tcase_add_test(c, generations_of_forks);
   tcase_add_test(c, spawning_changes_nothing);
   tcase_add_test(c, child_frees_what_other_threads_had);
+  tcase_add_test(c, child_adopts_what_other_threads_had);
+  tcase_add_test(c, child_gets_back_what_other_threads_had);
   tcase_add_loop_test(c, child_destroys_an_arena_that_was_viewed, 0, 2);
+  tcase_add_test(c, child_can_fill_an_arena);
+  tcase_add_test(c, child_purges);
 }
 
 static void add_thread_tests(TCase *c) {
   tcase_add_test(c, threads_end_while_others_free);
   tcase_add_test(c, threads_inherit_pages);
   tcase_add_loop_test(c, destructors_allocate_and_free, 0, WISHES);
+  tcase_add_loop_test(c, destructors_until_the_last_iteration, 0, WISHES);
   tcase_add_loop_test(c, ten_thousand_threads, 0, WAYS);
   tcase_add_test(c, two_thousand_threads_at_once);
   tcase_add_test(c, pool_threads_do_not_adopt);
@@ -1728,15 +1735,6 @@ static void add_exit_tests(TCase *c) {
   tcase_add_loop_test(c, handlers_allocate_and_free, 0, 2);
   tcase_add_loop_test(c, statistics_are_shown_at_exit, 0, 2);
   tcase_add_test(c, everything_is_destroyed_at_exit);
-}
-
-/* What the library does not do yet: for TEST_WANTED in the environment. */
-static void add_wanted_tests(TCase *c) {
-  tcase_add_loop_test(c, destructors_until_the_last_iteration, 0, WISHES);
-  tcase_add_test(c, child_adopts_what_other_threads_had);
-  tcase_add_test(c, child_gets_back_what_other_threads_had);
-  tcase_add_test(c, child_can_fill_an_arena);
-  tcase_add_test(c, child_purges);
   tcase_add_test(c, everything_of_ended_threads_is_destroyed_at_exit);
   tcase_add_test(c, threads_that_start_together_share_an_arena);
 }
@@ -1749,6 +1747,5 @@ int main(int argc, char **argv) {
   add_thread_tests(case_begin(suite, "thread"));
   add_library_tests(case_begin(suite, "library"));
   add_exit_tests(case_begin(suite, "exit"));
-  if (getenv("TEST_WANTED") != NULL) add_wanted_tests(case_begin(suite, "wanted"));
   return suite_run(suite);
 }

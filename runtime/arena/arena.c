@@ -421,14 +421,32 @@ int arena_create_over(const struct arena_setup *setup, struct arena **arena) {
   return error;
 }
 
+/* In the child of a fork, an arena in memory that is the parent's too: nothing there may be
+ * changed. Its id stays taken. */
+static void leave_to_parent(const struct arena *arena) {
+  page_map_set(arena->base, atomic_load_relaxed(&arena->top), NULL);
+  for (int set = 0; set < ARENA_SETS; set++) arena_set_remove(set, arena);
+  atomic_store_release(&arena_table[arena->id - 1], ID_TAKEN);
+}
+
 void arenas_after_fork(void) {
   readers_after_fork();
   atomic_store_relaxed(&creating_over, 0);
   struct arena_walk walk = arena_walk_begin(ARENAS_ALL);
   for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
+    if (arena->setup.metadata_inside && os_is_shared(arena)) {
+      leave_to_parent(arena);
+      continue;
+    }
     atomic_fetch_and_full(&arena->users, ARENA_VIEW - 1);
-    /* In memory of the user's it may be the parent's too. */
-    if (!arena->setup.metadata_inside) atomic_store_relaxed(&arena->holding, 0);
+    atomic_store_relaxed(&arena->holding, 0);
+    arena_recover_slices(arena);
+    for (int set = 0; set < ARENA_SETS; set++) {
+      const bool serves_all = set == ARENAS_OPEN || set == ARENAS_WITH_ABANDONED;
+      if (!serves_all || !arena->setup.exclusive) arena_set_add(set, arena);
+    }
   }
   arena_walk_end(&walk);
+  purge_after_fork();
+  reserving_after_fork();
 }

@@ -167,8 +167,12 @@ bool arena_slice_is_kept(const struct arena *arena, size_t slice);
 /* NUMA nodes, as the options let us see them. */
 size_t numa_node_count(void);
 
-/* In the child of a fork: what other threads had begun will not be finished. */
+/* In the child of a fork: what other threads had begun will not be finished. Arenas in memory
+ * shared with the parent are not known any more. */
 void arenas_after_fork(void);
+void arena_recover_slices(struct arena *arena);
+void purge_after_fork(void);
+void reserving_after_fork(void);
 
 /* Give slices back. */
 void arena_release_slices(struct page *page, size_t slice_count);

@@ -18,14 +18,12 @@
 /* The earliest purge_at of all arenas, or earlier; 0 when nothing waits. */
 static atomic_word purge_due;
 
-static void purge_slices(struct arena *arena, size_t start, size_t count) {
+/* Returns how many bytes the system refused to take. */
+static size_t purge_slices(struct arena *arena, size_t start, size_t count) {
   char *p = arena_slice_address(arena, start);
   const size_t size = count << SLICE_SHIFT;
   const bool discard = option_get(mi_option_purge_decommits) != 0;
-  if (!os_purge(p, size, discard)) {
-    log_failure(ENOMEM, "purge", "the system kept %zu bytes at %p", size, (void *)p);
-    return;
-  }
+  if (!os_purge(p, size, discard)) return size;
   atomic_fetch_add_full(&stats.purged, size);
   if (discard && arena->setup.ours) bitmap_clear_run(arena->dirty, start, count);
   size_t changed = 0;
@@ -35,6 +33,12 @@ static void purge_slices(struct arena *arena, size_t start, size_t count) {
     }
   }
   stats_subtract(&stats.committed, changed << SLICE_SHIFT);
+  return 0;
+}
+
+/* Not from inside a read section, since the user hears of it. */
+static void report_refused(size_t bytes) {
+  if (bytes != 0) log_failure(ENOMEM, "purge", "the system kept %zu bytes", bytes);
 }
 
 static void arena_set_purge_time(struct arena *arena) {
@@ -59,7 +63,7 @@ void arena_schedule_purge(struct arena *arena, size_t start, size_t count) {
   const long delay = option_get(mi_option_purge_delay);
   if (delay < 0) return;
   if (delay == 0) {
-    purge_slices(arena, start, count);
+    report_refused(purge_slices(arena, start, count));
     return;
   }
   bitmap_set_run(arena->purge, start, count);
@@ -67,8 +71,8 @@ void arena_schedule_purge(struct arena *arena, size_t start, size_t count) {
 }
 
 /* Purge the slices of one word of the bitmap that are free and wait for it. Returns whether
- * some go on waiting: their owner has not let go of them yet. */
-static bool purge_word(struct arena *arena, size_t word) {
+ * some go on waiting: their owner has not let go of them yet. Counts refused bytes. */
+static bool purge_word(struct arena *arena, size_t word, size_t *refused) {
   const uint64_t waiting = atomic_load_relaxed(&arena->purge[word]);
   if (waiting == 0) return false;
   const uint64_t open = waiting & ~atomic_fetch_or_full(&arena->used[word], waiting);
@@ -81,7 +85,7 @@ static bool purge_word(struct arena *arena, size_t word) {
     const size_t offset = bits_lowest(left);
     const uint64_t rest = ~(left >> offset);
     const size_t count = rest == 0 ? WORD_BITS : bits_lowest(rest);
-    purge_slices(arena, word * WORD_BITS + offset, count);
+    *refused += purge_slices(arena, word * WORD_BITS + offset, count);
     left &= ~(bits_below(count) << offset);
   }
   atomic_fetch_or_full(&arena->sealed[word], kept);
@@ -92,7 +96,7 @@ static bool purge_word(struct arena *arena, size_t word) {
   return ours != waiting;
 }
 
-static void purge_arena(struct arena *arena, bool force) {
+static void purge_arena(struct arena *arena, bool force, size_t *refused) {
   const uintptr_t due = atomic_load_relaxed(&arena->purge_at);
   if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
   /* From here on newly freed slices set a new time; they may still be purged by us. */
@@ -104,11 +108,21 @@ static void purge_arena(struct arena *arena, bool force) {
   arena_hold_begin(arena);
   const size_t words = bitmap_words(atomic_load_relaxed(&arena->top));
   for (size_t word = 0; word < words; word++) {
-    waiting |= purge_word(arena, word);
+    waiting |= purge_word(arena, word, refused);
   }
   arena_hold_end(arena);
   /* They saw that a time was set, and may not set one any more. */
   if (waiting) arena_set_purge_time(arena);
+}
+
+/* In the child of a fork: somebody may have been purging. Look at all arenas at once. */
+void purge_after_fork(void) {
+  struct arena_walk walk = arena_walk_begin(ARENAS_TO_PURGE);
+  for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
+    atomic_store_relaxed(&arena->purge_at, 1);
+  }
+  arena_walk_end(&walk);
+  atomic_store_relaxed(&purge_due, 1);
 }
 
 static void wipe_all(void) {
@@ -125,13 +139,15 @@ void arenas_purge(bool force) {
   if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
   if (due != 0 && !atomic_compare_and_swap_full(&purge_due, due, 0) && !force) return;
   uintptr_t next = 0;
+  size_t refused = 0;
   struct arena_walk walk = arena_walk_begin(ARENAS_TO_PURGE);
   for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
-    purge_arena(arena, force);
+    purge_arena(arena, force, &refused);
     const uintptr_t later = atomic_load_relaxed(&arena->purge_at);
     if (later != 0 && (next == 0 || later < next)) next = later;
   }
   arena_walk_end(&walk);
+  report_refused(refused);
   if (next != 0) atomic_compare_and_swap_full(&purge_due, 0, next);
   if (force) wipe_all();
 }

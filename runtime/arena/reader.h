@@ -2,7 +2,7 @@
  *
  * Invariant: an arena is unmapped, and descriptors are wiped, only when every read section
  * that was open after they had become unreachable has ended. A section is short, and calls
- * nothing that the user wrote but the error function. Sections nest.
+ * nothing that the user wrote, the error function neither. Sections nest.
  *
  * A thread opens one where nothing of its own keeps alive what it reads: walking over the
  * arenas, looking at a FULL page that others may take away, finishing a free after the

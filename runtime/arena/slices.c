@@ -292,6 +292,27 @@ void arena_release_slices(struct page *page, size_t slice_count) {
   read_end(section);
 }
 
+/* In the child of a fork: threads that are gone held slices in which no page is, or were giving
+ * a page back. */
+void arena_recover_slices(struct arena *arena) {
+  const size_t limit = atomic_load_relaxed(&arena->top);
+  for (size_t i = arena->first_slice, count; i < limit; i += count) {
+    struct page *page = &arena->pages[i];
+    const uintptr_t state = atomic_load_relaxed(&page->state);
+    const uint32_t owner = page_state_owner(state);
+    const bool is_page = owner != PAGE_NONE && bitmap_get(arena->used, i);
+    count = is_page ? page->slice_count : 1;
+    if (i == arena->setup.null_slice || (is_page && owner != PAGE_CLAIMED)) continue;
+    if (is_page) {
+      page_count_off(page);
+      page_map_set(page->start + SLICE_SIZE, count - 1, NULL);
+      atomic_store_relaxed(&page->state, page_state_next(state, PAGE_NONE));
+    }
+    if (!bitmap_get(arena->used, i) || bitmap_get(arena->sealed, i)) continue;
+    let_go(arena, i, count);
+  }
+}
+
 void arena_wipe_metadata(struct arena *arena) {
   if (arena->setup.metadata_inside || os_page_size() != WIPE_PAGE_SIZE) return;
   size_t limit = align_up(atomic_load_relaxed(&arena->top), WIPE_SLICES);
@@ -378,6 +399,9 @@ static struct page *claim_from_known(const struct wanted *wanted, bool *is_zero)
   }
 }
 
+/* A thread reserves an arena that others may use too: they wait for it, a little. */
+static atomic_word reserving;
+
 /* Reserve another arena for everybody, large enough for a run of this size. */
 static struct arena *arena_reserve_default(size_t size) {
   const size_t wanted = align_up(mi_option_get_size(mi_option_arena_reserve), SLICE_SIZE);
@@ -406,9 +430,20 @@ struct page *arenas_claim_slices(size_t slice_count, size_t alignment, unsigned 
   if (alignment > SLICE_SIZE && __builtin_add_overflow(size, alignment, &size)) {
     return NULL;
   }
-  struct arena *arena = arena_reserve_default(size);
-  if (arena == NULL) return NULL;
+  uint64_t deadline = 0;
+  while (!atomic_compare_and_swap_full(&reserving, 0, 1)) {
+    const bool may_wait = arena_may_look_again(&deadline);
+    page = claim_from_known(&wanted, is_zero);
+    if (page != NULL) return page;
+    if (!may_wait) break;
+  }
+  page = claim_from_known(&wanted, is_zero);
+  struct arena *arena = page == NULL ? arena_reserve_default(size) : NULL;
+  atomic_store_release(&reserving, 0);
+  if (arena == NULL) return page;
   page = arena_claim_slices(arena, slice_count, alignment, tag, is_zero);
   arena_unpin(arena);
   return page;
 }
+
+void reserving_after_fork(void) { atomic_store_relaxed(&reserving, 0); }

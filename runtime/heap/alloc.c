@@ -71,7 +71,7 @@ __attribute__((noinline)) void *heap_allocate_slow(mi_heap_t *heap, size_t size,
     if (block == NULL) return out_of_memory(size);
   }
   if (zero && !is_zero) memset(block, 0, block_usable_size(block));
-  if (unlikely(is_first)) owner_end_if_last();
+  if (unlikely(is_first)) owner_end_if_ending();
   return block;
 }
 

@@ -102,35 +102,26 @@ void cell_remove_page(struct cell *cell, struct page *page) {
   chunk_clear_slot(chunk, page->slot, page->slice_count);
 }
 
-/* Call f for the page in a slot, if one is there. */
-static bool call_for_slot(struct cell *cell, struct page_chunk *chunk, unsigned slot,
-                          cell_page_function *f, void *argument) {
+/* Is the page in this slot open? */
+static bool slot_is_open(const struct cell *cell, const struct page_chunk *chunk,
+                         uint32_t slot) {
   struct reader *section = read_begin();
-  bool go_on = true;
-  /* What f calls may take long: the page may be gone by now. */
-  if (((atomic_load_acquire(&chunk->used) >> slot) & 1) != 0) {
-    struct page *page = chunk->pages[slot];
-    const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
-    if (owner == cell->heap->owner->number) {
-      read_end(section);
-      return f(cell, page, chunk, slot, argument);
-    }
-    if (owner == (cell->heap->owner->number | PAGE_FULL)) {
-      go_on = f(cell, page, chunk, slot, argument);
-    }
-  }
+  const bool is_open =
+      chunk_has_slot(chunk, slot) &&
+      page_state_owner(atomic_load_acquire(&chunk->pages[slot]->state)) ==
+          cell->heap->owner->number;
   read_end(section);
-  return go_on;
+  return is_open;
 }
 
-bool cell_for_each_page(struct cell *cell, cell_page_function *f, void *argument) {
+void cell_for_each_page(struct cell *cell, cell_page_function *f) {
   for (struct page_chunk *chunk = cell->chunks; chunk != NULL; chunk = chunk->next) {
     uint64_t used = atomic_load_acquire(&chunk->used) & bits_below(CHUNK_PAGES);
     for (; used != 0; used &= used - 1) {
-      if (!call_for_slot(cell, chunk, bits_lowest(used), f, argument)) return false;
+      const uint32_t slot = bits_lowest(used);
+      f(cell, chunk->pages[slot], chunk, slot, slot_is_open(cell, chunk, slot));
     }
   }
-  return true;
 }
 
 void cell_delete(struct cell *cell) {
@@ -395,14 +386,12 @@ void cell_retire_if_free(struct cell *cell, struct page *page) {
   page_release(page);
 }
 
-static bool collect_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
-                         uint32_t slot, void *argument) {
-  (void)chunk, (void)slot, (void)argument;
-  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
-  if ((owner & PAGE_FULL) != 0) return true; /* nobody has freed into it */
+static void collect_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
+                         uint32_t slot, bool is_open) {
+  (void)chunk, (void)slot;
+  if (!is_open) return; /* nobody has freed into it */
   page_collect(page);
   cell_retire_if_free(cell, page);
-  return true;
 }
 
 void cell_collect(struct cell *cell, bool force) {
@@ -415,5 +404,5 @@ void cell_collect(struct cell *cell, bool force) {
     cell_set_available(cell, page);
   }
   while (cell_open_freed(cell, SIZE_MAX)) continue;
-  cell_for_each_page(cell, collect_page, NULL);
+  cell_for_each_page(cell, collect_page);
 }

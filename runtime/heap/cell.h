@@ -126,12 +126,17 @@ void cell_collect(struct cell *cell, bool force);
 /* An owned page that is not the current one: give it back if all its blocks are free. */
 void cell_retire_if_free(struct cell *cell, struct page *page);
 
-/* Call f for each page of the cell, with the page's place, until it returns false. Pages
- * may be retired by f, and FULL pages may be taken away by other threads meanwhile: for those
- * f is called in a read section. */
-typedef bool cell_page_function(struct cell *cell, struct page *page,
-                                struct page_chunk *chunk, uint32_t slot, void *argument);
-bool cell_for_each_page(struct cell *cell, cell_page_function *f, void *argument);
+/* Is there still a page in the slot? Inside a read section its descriptor can be read then. */
+static inline bool chunk_has_slot(const struct page_chunk *chunk, uint32_t slot) {
+  return ((atomic_load_acquire(&chunk->used) >> slot) & 1) != 0;
+}
+
+/* Call f for each page of the cell, with the page's place and whether it is open. f may
+ * retire it. Where it is not open, other threads may take it away at any time: see
+ * chunk_has_slot. */
+typedef void cell_page_function(struct cell *cell, struct page *page,
+                                struct page_chunk *chunk, uint32_t slot, bool is_open);
+void cell_for_each_page(struct cell *cell, cell_page_function *f);
 
 /* Return the records of a cell that has no pages left. */
 void cell_delete(struct cell *cell);

@@ -55,8 +55,9 @@ static void free_remote(struct page *page, size_t index, const void *p) {
   if (atomic_load_after_full(&page->has_xfree) == 0) {
     atomic_compare_and_swap_full(&page->has_xfree, 0, 1);
   }
-  page_claim_if_empty(page);
+  const bool is_claimed = page_claim_if_empty(page);
   read_end(section);
+  if (is_claimed) page_release(page);
 }
 
 /* Has another thread freed the block already? The plane is looked at only where the flag

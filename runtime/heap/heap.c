@@ -32,9 +32,7 @@ mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
   if (heap->guarded.rate != 0) heap->guarded.count = seed % heap->guarded.rate;
   heap->guarded.least = mi_option_get_size(mi_option_guarded_min);
   heap->guarded.most = mi_option_get_size(mi_option_guarded_max);
-  heap->next = owner->heaps;
-  if (owner->heaps != NULL) owner->heaps->previous = heap;
-  owner->heaps = heap;
+  owner_add_heap(owner, heap);
   stats_add(&stats.heaps, 1);
   return heap;
 }
@@ -201,39 +199,39 @@ struct page *heap_adopt_page(struct cell *cell) {
 
 /* ---- the end of a heap ---- */
 
-static bool abandon_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
-                         uint32_t slot, void *argument) {
-  (void)argument;
-  const uint32_t owner = cell->heap->owner->number;
-  if (page_state_owner(atomic_load_acquire(&page->state)) == owner) {
+static void abandon_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
+                         uint32_t slot, bool is_open) {
+  if (is_open) {
     page_collect(page);
     if (page_is_free(page)) {
       cell_remove_page(cell, page);
       page_release(page);
-      return true;
+      return;
     }
   }
-  page_abandon(page, owner, chunk, slot);
-  return true;
+  page_abandon(page, cell->heap->owner->number, chunk, slot);
 }
 
-static bool free_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
-                      uint32_t slot, void *argument) {
-  (void)chunk, (void)slot, (void)argument;
-  const uint32_t owner = cell->heap->owner->number;
-  const uintptr_t state = atomic_load_acquire(&page->state);
-  if ((page_state_owner(state) & ~PAGE_FULL) == owner &&
-      page_turn_over(page, state, PAGE_CLAIMED)) {
-    page_release(page);
+static void free_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
+                      uint32_t slot, bool is_open) {
+  (void)is_open;
+  struct reader *section = read_begin();
+  bool is_claimed = false;
+  if (chunk_has_slot(chunk, slot)) {
+    const uintptr_t state = atomic_load_acquire(&page->state);
+    const uint32_t owner = page_state_owner(state) & ~PAGE_FULL;
+    is_claimed =
+        owner == cell->heap->owner->number && page_turn_over(page, state, PAGE_CLAIMED);
   }
-  return true;
+  read_end(section);
+  if (is_claimed) page_release(page);
 }
 
 static void heap_end(mi_heap_t *heap, cell_page_function *end_page) {
   for (size_t i = 0; i < CELL_COUNT; i++) {
     struct cell *cell = heap->cells[i];
     if (cell == NULL) continue;
-    cell_for_each_page(cell, end_page, NULL);
+    cell_for_each_page(cell, end_page);
     cell_delete(cell);
   }
   heap_delete_record(heap);

@@ -1,7 +1,6 @@
 #include "heap/owner.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -24,7 +23,7 @@ atomic_word process_started_at;
 static pthread_key_t thread_end_key;
 static atomic_word thread_end_key_made;
 static _Thread_local bool thread_end_is_set;
-static _Thread_local int thread_ends; /* how often the system has called us for its end */
+static _Thread_local bool thread_is_ending; /* the system has called us for that */
 
 /* Two words, set before other threads run. */
 static atomic_word deferred_free_function, deferred_free_argument;
@@ -59,6 +58,7 @@ static struct owner *owner_take(bool is_mutator) {
   owner->in_thread_pool = false;
   owner->is_mutator = is_mutator;
   owner->is_lost = false;
+  owner->is_in_use = true;
   atomic_store_relaxed(&owner->bound, 1);
   stats_add(&stats.owners, 1);
   return owner;
@@ -68,7 +68,15 @@ static struct owner *owner_take(bool is_mutator) {
 static void owner_give(struct owner *owner) {
   while (owner->heaps != NULL) heap_abandon(owner->heaps);
   stats_subtract(&stats.owners, 1);
+  owner->is_in_use = false;
   record_stack_push(&free_owners, owner);
+}
+
+void owner_add_heap(struct owner *owner, mi_heap_t *heap) {
+  heap->next = owner->heaps;
+  heap->previous = NULL;
+  if (owner->heaps != NULL) owner->heaps->previous = heap;
+  owner->heaps = heap;
 }
 
 static void make_current(struct owner *owner) {
@@ -109,17 +117,18 @@ void owner_end(void) {
   owner_give(owner);
 }
 
-/* A destructor that runs after this one may allocate again: that makes a new owner and
- * sets the key again, and the system comes back to us, but not without end. */
+/* A destructor that runs after this one may allocate again: the owner made for that ends with
+ * the allocation, as the system does not come back to us without end. Only who makes a heap
+ * there keeps its owner, until we are called again, if we are. */
 static void thread_end(void *key) {
   (void)key;
   thread_end_is_set = false;
-  thread_ends++;
+  thread_is_ending = true;
   owner_end();
 }
 
-void owner_end_if_last(void) {
-  if (thread_ends >= PTHREAD_DESTRUCTOR_ITERATIONS) owner_end();
+void owner_end_if_ending(void) {
+  if (thread_is_ending) owner_end();
 }
 
 /* ---- mutators ---- */
@@ -175,16 +184,37 @@ static bool abandon_lost(struct page *page, void *argument) {
   return true;
 }
 
+/* Forget heaps in arenas that are left to the parent, and write to none of them. */
+static void forget_shared_heaps(struct owner *owner) {
+  mi_heap_t *heaps = owner->heaps;
+  owner->heaps = NULL;
+  for (mi_heap_t *heap = heaps, *next; heap != NULL; heap = next) {
+    next = heap->next;
+    const bool is_known = heap->arena == NULL || arena_of_id(heap->arena->id) != NULL;
+    if (!is_known && owner->default_heap == heap) owner->default_heap = &heap_empty;
+    if (!is_known && current.heap == heap) current.heap = &heap_empty;
+    if (is_known) owner_add_heap(owner, heap);
+  }
+}
+
 /* In the child, which has only this thread. Records of what the other threads had are lost:
  * a list of them may have been changing. */
 static void owners_after_fork(void) {
   bool any = false;
   struct owner *owner = (struct owner *)atomic_load_acquire(&all_owners);
   for (; owner != NULL; owner = owner->next_known) {
-    owner->is_lost = atomic_load_relaxed(&owner->bound) != 0;
-    any |= owner->is_lost;
+    owner->is_lost = owner->is_in_use && atomic_load_relaxed(&owner->bound) != 0;
   }
   for (owner = current.owner; owner != NULL; owner = owner->below) owner->is_lost = false;
+  owner = (struct owner *)atomic_load_acquire(&all_owners);
+  for (; owner != NULL; owner = owner->next_known) {
+    any |= owner->is_lost;
+    if (owner->is_lost) {
+      stats_subtract(&stats.owners, 1);
+    } else {
+      forget_shared_heaps(owner);
+    }
+  }
   if (any) pages_for_each(abandon_lost, NULL);
 }
 
@@ -195,12 +225,24 @@ static void after_fork(void) {
 
 /* ---- the process ---- */
 
+/* What ended threads have left. */
+static bool free_abandoned(struct page *page, void *argument) {
+  (void)argument;
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  if (page_state_owner(state) == PAGE_ABANDONED &&
+      page_turn_over(page, state, PAGE_CLAIMED)) {
+    page_release(page);
+  }
+  return true;
+}
+
 static void process_end(void) {
   if (option_get(mi_option_show_stats) != 0) mi_stats_print(NULL);
   if (option_get(mi_option_destroy_on_exit) != 0 && current.owner != NULL) {
     struct owner *owner = current.owner;
     make_current(NULL);
     while (owner->heaps != NULL) heap_free_all(owner->heaps);
+    pages_for_each(free_abandoned, NULL);
   }
 }
 

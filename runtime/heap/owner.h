@@ -26,6 +26,7 @@ struct owner {
   bool calling_deferred_free; /* the callback runs: not again from inside it */
   bool in_thread_pool;        /* does not adopt */
   bool is_mutator;
+  bool is_in_use;          /* not a free record */
   bool is_lost;            /* its thread did not come along when the process forked */
   atomic_word bound;       /* 1: to a thread, or free. Whoever turns it to 1 may use it */
   struct owner *below;     /* what is current again when this one is unbound */
@@ -50,6 +51,9 @@ bool owner_begin(void);
  * and free the rest. */
 void owner_end(void);
 
+/* Put a heap into the owner's list. */
+void owner_add_heap(struct owner *owner, mi_heap_t *heap);
+
 /* Make a mutator, not bound. NULL without memory. */
 struct owner *owner_create(void);
 
@@ -62,9 +66,9 @@ void owner_unbind(void);
 /* End a mutator. Returns false when it is bound. */
 bool owner_destroy(struct owner *owner);
 
-/* An allocation without an owner succeeded or failed: where the thread has come to the last of
- * its destructors, nobody would end the owner that was made for it, so it ends now. */
-void owner_end_if_last(void);
+/* An owner was made for an allocation, which has been done: it ends now if its thread is
+ * ending, since nobody would end it later. */
+void owner_end_if_ending(void);
 
 /* Once per process, before the first owner; repeated calls do nothing. */
 void process_begin(void);

@@ -242,36 +242,32 @@ void page_adopt(struct page *page, uint32_t owner) {
   atomic_store_release(&page->state, page_state_next(state, owner));
 }
 
-void page_claim_if_empty(struct page *page) {
+bool page_claim_if_empty(struct page *page) {
   for (;;) {
     const uintptr_t state = atomic_load_after_full(&page->state);
     const uint32_t owner = page_state_owner(state);
     const bool claimable =
         owner == PAGE_ABANDONED || (owner >= PAGE_FIRST_OWNER && (owner & PAGE_FULL));
-    if (!claimable || !page_is_empty(page)) return;
+    if (!claimable || !page_is_empty(page)) return false;
     if (page_turn_over(page, state, PAGE_CLAIMED)) {
       /* Whoever set the last bits may not have raised the flag yet. */
       page_clear_xfree(page);
-      page_release(page);
-      return;
+      return true;
     }
   }
 }
 
-void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
-                  uint32_t slot) {
+/* Returns whether the page was empty, and is claimed now. */
+static bool abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
+                    uint32_t slot) {
   struct arena *arena = page->arena;
-  struct reader *section = read_begin_at_next_full();
   struct holding *holding;
   uintptr_t state;
   size_t slice_count;
   bool is_large;
   do {
     state = atomic_load_acquire(&page->state);
-    if ((page_state_owner(state) & ~PAGE_FULL) != owner) { /* FULL, and emptied */
-      read_end(section);
-      return;
-    }
+    if ((page_state_owner(state) & ~PAGE_FULL) != owner) return false; /* and emptied */
     is_large = atomic_flag_get(&page->is_large);
     slice_count = page->slice_count;
     holding = page_holding(page);
@@ -284,10 +280,21 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
   /* The bit comes after the state. If the page has been claimed already, the bit is stale:
    * whoever follows it finds another state and leaves it. */
   bitmap_set_run(arena->abandoned, page_slice_index(page), 1);
-  if (!arena->setup.exclusive && arena->id != 0)
+  if (!arena->setup.exclusive && arena->id != 0) {
     arena_set_add(ARENAS_WITH_ABANDONED, arena);
-  if (!is_large) page_claim_if_empty(page);
+  }
+  return !is_large && page_claim_if_empty(page);
+}
+
+void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
+                  uint32_t slot) {
+  struct reader *section = read_begin();
+  bool is_claimed = false;
+  if (chunk == NULL || chunk_has_slot(chunk, slot)) {
+    is_claimed = abandon(page, owner, chunk, slot);
+  }
   read_end(section);
+  if (is_claimed) page_release(page);
 }
 
 /* ---- every page ---- */

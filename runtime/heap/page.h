@@ -45,8 +45,9 @@ size_t page_live_blocks(const struct page *page, uint64_t *live);
 /* Give an empty page, owned by the caller or claimed, back to its arena. */
 void page_release(struct page *page);
 
-/* Claim the page if it is FULL or abandoned and empty, and release it. Any thread. */
-void page_claim_if_empty(struct page *page);
+/* Claim the page if it is FULL or abandoned and empty; returns whether it was: the caller
+ * releases it then, outside of the read section that this takes. Any thread. */
+bool page_claim_if_empty(struct page *page);
 
 /* Turn a page in this state over: to PAGE_CLAIMED, to take it away whatever is in it, or an
  * abandoned one to PAGE_VISITED, to set it aside: blocks in it can be freed all the time by

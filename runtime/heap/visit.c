@@ -57,7 +57,7 @@ static bool visit_slot(const struct visit *visit, const struct cell *cell,
   struct snapshot snapshot;
   size_t group_count;
   struct reader *section = read_begin();
-  bool is_there = ((atomic_load_acquire(&chunk->used) >> slot) & 1) != 0;
+  bool is_there = chunk_has_slot(chunk, slot);
   if (is_there) {
     const struct page *page = chunk->pages[slot];
     const uintptr_t state = atomic_load_acquire(&page->state);

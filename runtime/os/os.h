@@ -64,6 +64,10 @@ uint64_t os_clock_milliseconds(void);
 /* Does the system hand out only memory that it really has (no overcommit)? */
 bool os_commits_strictly(void);
 
+/* Do p and what lies behind it in its mapping belong to the parent of a fork too? True where
+ * the system does not tell. Safe in the child of a fork: it allocates nothing. */
+bool os_is_shared(const void *p);
+
 /* What the operating system knows about this process: bytes, milliseconds, counts. */
 struct os_process_info {
   size_t user_milliseconds;

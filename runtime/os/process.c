@@ -47,3 +47,43 @@ void os_process_info(struct os_process_info *info) {
   if (info->current_resident == 0) info->current_resident = info->peak_resident;
   errno = saved_errno;
 }
+
+#ifdef __linux__
+/* Read the next line of a text, and keep its first characters. Returns false at the end. */
+static bool next_line(int file, char *line, size_t room) {
+  static char buffer[4096]; /* one thread is there, in the child of a fork */
+  static size_t used, size;
+  size_t length = 0;
+  for (;;) {
+    if (used == size) {
+      const ssize_t got = read(file, buffer, sizeof buffer);
+      used = 0;
+      size = got > 0 ? (size_t)got : 0;
+      if (size == 0) return false;
+    }
+    const char c = buffer[used++];
+    if (c == '\n') break;
+    if (length + 1 < room) line[length++] = c;
+  }
+  line[length] = 0;
+  return true;
+}
+#endif
+
+bool os_is_shared(const void *p) {
+  bool is_shared = true;
+#ifdef __linux__
+  const int saved_errno = errno;
+  const int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  char line[64]; /* start-end rwxp ... */
+  while (file >= 0 && next_line(file, line, sizeof line)) {
+    char *end;
+    const uintptr_t first = (uintptr_t)strtoull(line, &end, 16);
+    const uintptr_t limit = (uintptr_t)strtoull(end + 1, &end, 16);
+    if ((uintptr_t)p >= first && (uintptr_t)p < limit) is_shared = end[4] != 'p';
+  }
+  if (file >= 0) close(file);
+  errno = saved_errno;
+#endif
+  return is_shared;
+}
