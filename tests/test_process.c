@@ -949,6 +949,10 @@ END_TEST
  * heap that is made there and left cannot be ended, as the program may still use it. */
 START_TEST(destructors_until_the_last_iteration) {
   if ((_i & WISH_HEAP) != 0) return;
+  if (TEST_THREAD_SANITIZER) {
+    printf("skip: ThreadSanitizer has forgotten the thread by then\n");
+    return;
+  }
   ck_assert_int_eq(pthread_key_create(&late_key, fulfil_wish), 0);
   const struct census before = census_now();
   struct last_wish wish = wish_of(_i);
