@@ -994,6 +994,62 @@ START_TEST(memory_of_threads_goes_back) {
 }
 END_TEST
 
+/* A thread allocates, then sleeps as long as it has to. */
+struct producer {
+  struct load load;
+  size_t size; /* bytes of each block; 0 for a mix */
+  pthread_barrier_t *barrier;
+};
+
+static void *produce_and_sleep(void *argument) {
+  struct producer *self = argument;
+  struct load *load = &self->load;
+  if (self->size == 0) load_up(load, PURGE_BYTES, 5);
+  while (load->bytes < PURGE_BYTES) {
+    void *p = load->blocks[load->count++] = mi_malloc(self->size);
+    assert_quick(p != NULL);
+    memset(p, 1, self->size);
+    load->bytes += self->size;
+  }
+  pthread_barrier_wait(self->barrier);
+  pthread_barrier_wait(self->barrier);
+  return NULL;
+}
+
+/* Loop test: with blocks of one size, and with a mix. What stays, apart from records, is the
+ * page of each size that the producer would allocate from next. */
+START_TEST(memory_of_a_sleeping_thread_goes_back) {
+  static const size_t sizes[] = {1024, 64, 30000, 0};
+  if (!can_measure("memory_of_a_sleeping_thread_goes_back")) return;
+  destroy_idle_arenas();
+  pthread_barrier_t barrier;
+  ck_assert_int_eq(pthread_barrier_init(&barrier, NULL, 2), 0);
+  const size_t size = sizes[_i];
+  const size_t limit = size == 0 ? PURGE_BLOCKS : PURGE_BYTES / size + 1;
+  struct producer producer = {load_new(limit), size, &barrier};
+  pthread_t thread;
+  const size_t start = resident_bytes();
+  ck_assert_int_eq(pthread_create(&thread, NULL, produce_and_sleep, &producer), 0);
+  pthread_barrier_wait(&barrier);
+  const size_t full = resident_bytes();
+  load_free(&producer.load, 7);
+  mi_collect(true);
+  const size_t after = resident_bytes();
+  const size_t records = 640 * KiB; /* and the page map, the thread's stack */
+  const size_t pages = size == 0 ? 8 * MiB : 0;
+  const size_t most = start + (start * 3 / 100 > records ? start * 3 / 100 : records);
+  printf("blocks of %zu bytes, 0 for a mix: resident at the start %zu KiB, full %zu KiB, "
+         "after %zu KiB\n",
+         size, start / KiB, full / KiB, after / KiB);
+  ck_assert_uint_gt(full, start + PURGE_BYTES * 9 / 10);
+  if (os_page_size() == 4 * KiB) ck_assert_uint_le(after, most + pages);
+  pthread_barrier_wait(&barrier);
+  pthread_join(thread, NULL);
+  pthread_barrier_destroy(&barrier);
+  free(producer.load.blocks);
+}
+END_TEST
+
 START_TEST(memory_goes_back_as_it_is_freed) {
   /* Without a delay, and nobody collects: what stays is what the cells keep for the next
    * allocations. */
@@ -1702,6 +1758,7 @@ int main(void) {
   tcase_add_test(c, arenas_to_purge_are_known);
   c = case_begin(suite, "purge");
   tcase_add_test(c, memory_goes_back);
+  tcase_add_loop_test(c, memory_of_a_sleeping_thread_goes_back, 0, 4);
   tcase_add_test(c, memory_of_threads_goes_back);
   tcase_add_test(c, memory_goes_back_as_it_is_freed);
   tcase_add_test(c, memory_goes_back_when_a_thread_passes_by);

@@ -32,6 +32,9 @@ struct page_chunk;
 
 #define PAGE_STATE_COUNT_ONE ((uintptr_t)1 << 32)
 
+/* The page has an owner, who sees no free block, but frees into it as into an open one. */
+#define PAGE_RESTING ((uintptr_t)1 << 63)
+
 /* Planes of eight slices lie together, an operating-system page (4 KiB) per plane: a plane
  * that is never used costs no memory, and from a free word to its xfree word is a
  * constant. */
@@ -72,14 +75,14 @@ _Static_assert(sizeof(struct page) == 128, "two lines of memory per descriptor")
 
 static inline uint32_t page_state_owner(uintptr_t state) { return (uint32_t)state; }
 
-/* The state with another owner, and the count one up. */
-static inline uintptr_t page_state_next(uintptr_t state, uint32_t owner) {
-  return ((state & ~(uintptr_t)UINT32_MAX) + PAGE_STATE_COUNT_ONE) | owner;
-}
-
 /* The state with another owner, and the same count. */
 static inline uintptr_t page_state_with(uintptr_t state, uint32_t owner) {
-  return (state & ~(uintptr_t)UINT32_MAX) | owner;
+  return (state & ~(PAGE_RESTING | UINT32_MAX)) | owner;
+}
+
+/* The state with another owner, and the count one up. */
+static inline uintptr_t page_state_next(uintptr_t state, uint32_t owner) {
+  return page_state_with(state + PAGE_STATE_COUNT_ONE, owner);
 }
 
 /* Whose state is an owner's has a cell. */

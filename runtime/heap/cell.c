@@ -106,10 +106,12 @@ void cell_remove_page(struct cell *cell, struct page *page) {
 static bool slot_is_open(const struct cell *cell, const struct page_chunk *chunk,
                          uint32_t slot) {
   struct reader *section = read_begin();
-  const bool is_open =
-      chunk_has_slot(chunk, slot) &&
-      page_state_owner(atomic_load_acquire(&chunk->pages[slot]->state)) ==
-          cell->heap->owner->number;
+  bool is_open = chunk_has_slot(chunk, slot);
+  if (is_open) {
+    const uintptr_t state = atomic_load_acquire(&chunk->pages[slot]->state);
+    is_open = page_state_owner(state) == cell->heap->owner->number &&
+              (state & PAGE_RESTING) == 0;
+  }
   read_end(section);
   return is_open;
 }
@@ -259,25 +261,70 @@ void cell_free_into_full(struct cell *cell, struct page *page, size_t index,
 
 /* ---- refill ---- */
 
-/* No block of the page is free: make it FULL. If other threads have freed into it
- * meanwhile, it is available again. */
-static void cell_close_page(struct cell *cell, struct page *page) {
-  const uint32_t owner = cell->heap->owner->number;
-  struct reader *section = read_begin_at_next_full();
-  const uintptr_t state = atomic_load_relaxed(&page->state);
-  atomic_compare_and_swap_full(&page->state, state,
-                               page_state_next(state, owner | PAGE_FULL));
-  /* A thread that frees sets its bit, raises the flag, then looks at the state; we set the
-   * state, then look at the flag. One of us sees the other. */
-  if (atomic_load_after_full(&page->has_xfree) != 0) cell_reopen_page(cell, page);
-  read_end(section);
-}
-
-static void cell_stop_resting(struct cell *cell, unsigned position) {
+static void cell_forget_resting(struct cell *cell, unsigned position) {
   cell->resting_count--;
   for (unsigned i = position; i < cell->resting_count; i++) {
     cell->resting[i] = cell->resting[i + 1];
   }
+}
+
+/* Turn a resting page over: open to its owner alone, or FULL. Returns false when another
+ * thread has taken it away. */
+static bool page_stop_resting(const struct cell *cell, struct page *page, uint32_t flag) {
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  const uint32_t owner = cell->heap->owner->number;
+  if ((state & PAGE_RESTING) == 0 || page_state_owner(state) != owner) return false;
+  return atomic_compare_and_swap_full(&page->state, state,
+                                      page_state_with(state, owner | flag));
+}
+
+/* Wake the page at a position among the resting ones if it is still there, and, unless it
+ * has to, if a block of it has been freed. Returns false when it goes on resting. */
+static bool cell_wake(struct cell *cell, unsigned position, bool must) {
+  const struct page_place place = cell->resting[position];
+  struct reader *section = read_begin();
+  bool is_there = chunk_has_slot(place.chunk, place.slot);
+  struct page *page = place.chunk->pages[place.slot];
+  if (is_there && !must && atomic_load_relaxed(&page->has_xfree) == 0 &&
+      page_is_exhausted(page)) {
+    read_end(section);
+    return false;
+  }
+  is_there = is_there && page_stop_resting(cell, page, 0);
+  read_end(section);
+  cell_forget_resting(cell, position);
+  if (is_there) cell_set_available(cell, page);
+  return true;
+}
+
+bool cell_wake_pages(struct cell *cell, bool all) {
+  bool any = false;
+  for (unsigned i = 0; i < cell->resting_count;) {
+    if (cell_wake(cell, i, all)) {
+      any = true;
+    } else {
+      i++;
+    }
+  }
+  return any;
+}
+
+/* Make room among the resting pages: the oldest is FULL from now on, unless blocks of it have
+ * come back. */
+static void cell_close_oldest(struct cell *cell) {
+  if (cell_wake(cell, 0, false)) return;
+  const struct page_place place = cell->resting[0];
+  struct reader *section = read_begin();
+  if (chunk_has_slot(place.chunk, place.slot)) {
+    struct page *page = place.chunk->pages[place.slot];
+    /* Who frees looks at the state after raising the flag. */
+    if (page_stop_resting(cell, page, PAGE_FULL) &&
+        atomic_load_after_full(&page->has_xfree) != 0) {
+      cell_reopen_page(cell, page);
+    }
+  }
+  read_end(section);
+  cell_forget_resting(cell, 0);
 }
 
 /* The current page has no free block left: it rests, and if there are too many that do,
@@ -286,35 +333,18 @@ static void cell_rest_page(struct cell *cell) {
   struct page *page = cell->page;
   cell->page = NULL;
   page->taken = NULL;
-  if (cell->resting_count == cell->resting_limit) {
-    struct page *oldest = cell->resting[0];
-    cell_stop_resting(cell, 0);
-    page_collect(oldest);
-    if (page_is_exhausted(oldest)) {
-      cell_close_page(cell, oldest);
-    } else {
-      cell_set_available(cell, oldest);
-    }
-  }
-  cell->resting[cell->resting_count++] = page;
-}
-
-/* Make the resting pages available into which blocks have come back. Returns whether there
- * are any. */
-static bool cell_wake_pages(struct cell *cell) {
-  unsigned kept = 0;
-  for (unsigned i = 0; i < cell->resting_count; i++) {
-    struct page *page = cell->resting[i];
-    page_collect(page);
-    if (page_is_exhausted(page)) {
-      cell->resting[kept++] = page;
-    } else {
-      cell_set_available(cell, page);
-    }
-  }
-  const bool any = kept < cell->resting_count;
-  cell->resting_count = (uint8_t)kept;
-  return any;
+  if (cell->resting_count == cell->resting_limit) cell_close_oldest(cell);
+  const unsigned position = cell->resting_count++;
+  cell->resting[position] = (struct page_place){page->chunk, page->slot};
+  const uintptr_t state = atomic_load_relaxed(&page->state);
+  const uintptr_t resting = page_state_next(state, page_state_owner(state));
+  struct reader *section = read_begin_at_next_full();
+  atomic_compare_and_swap_full(&page->state, state, resting | PAGE_RESTING);
+  /* A thread that frees sets its bit, raises the flag, then looks at the state; we set the
+   * state, then look at the flag. One of us sees the other. */
+  const bool has_xfree = atomic_load_after_full(&page->has_xfree) != 0;
+  read_end(section);
+  if (has_xfree) cell_wake(cell, position, true);
 }
 
 /* Take a group from the cell's page, or from other open pages of the cell. */
@@ -322,7 +352,7 @@ static bool cell_take_from_own(struct cell *cell) {
   for (;;) {
     if (cell->page == NULL) cell->page = cell_next_available(cell);
     if (cell->page == NULL) {
-      if (!cell_wake_pages(cell)) return false;
+      if (!cell_wake_pages(cell, false)) return false;
       continue;
     }
     if (page_take_group(cell->page, cell)) return true;
@@ -376,12 +406,6 @@ void *cell_refill(struct cell *cell, bool *is_zero) {
 
 void cell_retire_if_free(struct cell *cell, struct page *page) {
   if (page == cell->page || !page_is_free(page)) return;
-  for (unsigned i = 0; i < cell->resting_count; i++) {
-    if (cell->resting[i] == page) {
-      cell_stop_resting(cell, i);
-      break;
-    }
-  }
   cell_remove_page(cell, page);
   page_release(page);
 }
@@ -397,6 +421,7 @@ static void collect_page(struct cell *cell, struct page *page, struct page_chunk
 void cell_collect(struct cell *cell, bool force) {
   if (cell->block_size == 0) return; /* large blocks leave nothing to collect */
   cell_flush_stash(cell);
+  cell_wake_pages(cell, true);
   if (force && cell->page != NULL) {
     struct page *page = cell->page;
     cell_return_word(cell);

@@ -3,7 +3,7 @@
  * Invariant: a block of the cell is free exactly when its bit is set in its page's plane,
  * or in `word` if its group is the one taken, or when it is on the stash. Each page of the
  * cell is in one of four conditions: it is `page`; or its bit is set in its chunk's
- * `available`; or it is `resting`; or it is FULL, and then nothing in the cell links to it
+ * `available`; or it rests; or it is FULL, and then nothing in the cell links to it
  * but its slot, so that another thread can take it away.
  *
  * A page without a free block rests first: it stays open, so that frees into it stay
@@ -28,6 +28,12 @@
 
 #define CHUNK_PAGES 58
 #define CHUNK_IN_USE ((uintptr_t)1 << 63)
+
+/* Where a page is in its cell. */
+struct page_place {
+  struct page_chunk *chunk;
+  uint32_t slot;
+};
 
 /* Pointers to some of a cell's pages. The owner sets a bit of `used` and whoever takes the
  * page away clears it; when the last bit goes, the chunk goes back to its zone. The owner
@@ -65,7 +71,7 @@ struct cell {
   struct page_chunk *available; /* a hint: no available page in a chunk before it */
   struct page_chunk *hand; /* where the search for freed blocks in FULL pages stands */
   struct page_chunk *last;
-  struct page *resting[RESTING_MAX]; /* the one that rests longest first */
+  struct page_place resting[RESTING_MAX]; /* the one that rests longest first */
   void *stash[STASH_MAX];
 };
 
@@ -80,6 +86,10 @@ static inline void *cell_take(struct cell *cell) {
   cell->word = word & (word - 1);
   return (void *)(cell->group + bits_lowest(word) * cell->block_size);
 }
+
+/* Make the resting pages available into which blocks have come back, or all that rest.
+ * Returns whether there may be any. */
+bool cell_wake_pages(struct cell *cell, bool all);
 
 /* Take the block freed last into a FULL page, or NULL if there is none. */
 void *cell_take_stashed(struct cell *cell);

@@ -21,10 +21,21 @@ cold_function static void report_invalid(const void *p) {
   log_corruption(EINVAL, "mi_free", "%p is not the address of a block", p);
 }
 
-/* The last block of a group went free. The page's current group is not looked for: a page
+/* The last block of a group goes free. The page's current group is not looked for: a page
  * that a cell allocates from is kept. */
-__attribute__((noinline)) static void free_completed_group(struct page *page) {
-  cell_retire_if_free(page_cell(page), page);
+__attribute__((noinline)) static void free_last_of_group(struct page *page,
+                                                         atomic_word *word) {
+  if ((atomic_load_relaxed(&page->state) & PAGE_RESTING) == 0) {
+    atomic_store_relaxed(word, WORD_ONES);
+    cell_retire_if_free(page_cell(page), page);
+    return;
+  }
+  /* Another thread may find the page empty as soon as the bit is there. */
+  struct reader *section = read_begin_at_next_full();
+  atomic_fetch_or_full(word, WORD_ONES);
+  const bool is_claimed = page_claim_if_empty(page);
+  read_end(section);
+  if (is_claimed) page_release(page);
 }
 
 /* Is p, which lies in the page, where a block starts or may stand for one? */
@@ -137,8 +148,11 @@ static inline void free_open(struct page *page, size_t index, void *p) {
     free_twice(page, p);
     return;
   }
-  atomic_store_relaxed(word, before | bit);
-  if (unlikely((before | bit) == WORD_ONES)) free_completed_group(page);
+  if (unlikely((before | bit) == WORD_ONES)) {
+    free_last_of_group(page, word);
+  } else {
+    atomic_store_relaxed(word, before | bit);
+  }
 }
 
 /* The same when other threads have freed into the page. */

@@ -242,6 +242,7 @@ void heap_abandon(mi_heap_t *heap) {
     struct cell *cell = heap->cells[i];
     if (cell == NULL) continue;
     cell_flush_stash(cell);
+    cell_wake_pages(cell, true);
     cell_return_word(cell);
     cell->page = NULL;
   }

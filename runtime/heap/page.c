@@ -247,7 +247,8 @@ bool page_claim_if_empty(struct page *page) {
     const uintptr_t state = atomic_load_after_full(&page->state);
     const uint32_t owner = page_state_owner(state);
     const bool claimable =
-        owner == PAGE_ABANDONED || (owner >= PAGE_FIRST_OWNER && (owner & PAGE_FULL));
+        owner == PAGE_ABANDONED ||
+        (owner >= PAGE_FIRST_OWNER && ((owner & PAGE_FULL) || (state & PAGE_RESTING)));
     if (!claimable || !page_is_empty(page)) return false;
     if (page_turn_over(page, state, PAGE_CLAIMED)) {
       /* Whoever set the last bits may not have raised the flag yet. */

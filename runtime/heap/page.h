@@ -1,9 +1,9 @@
 /* page.h - a run of slices cut into blocks of one size.
  *
- * Invariant: while a page has an owner and is not FULL, only the owner changes its free
- * plane and its state. While it is FULL or abandoned nobody allocates from it, its free
- * plane does not change, and any thread that finds it empty may claim it by
- * compare-and-swap of the state.
+ * Invariant: while a page has an owner and is open, only the owner changes its free plane
+ * and its state. While it is FULL, resting or abandoned nobody allocates from it, no bit of
+ * its free plane is cleared, and only the owner of a resting one sets any; so any thread that
+ * finds it empty may claim it by compare-and-swap of the state.
  */
 #ifndef MIRT_HEAP_PAGE_H
 #define MIRT_HEAP_PAGE_H
@@ -45,7 +45,7 @@ size_t page_live_blocks(const struct page *page, uint64_t *live);
 /* Give an empty page, owned by the caller or claimed, back to its arena. */
 void page_release(struct page *page);
 
-/* Claim the page if it is FULL or abandoned and empty; returns whether it was: the caller
+/* Claim the page if it is FULL, resting or abandoned, and empty; returns whether it was: the caller
  * releases it then, outside of the read section that this takes. Any thread. */
 bool page_claim_if_empty(struct page *page);
 
