@@ -911,7 +911,9 @@ typedef struct mi_stats_s {
 mi_decl_export bool mi_stats_get(mi_stats_t* stats) mi_attr_noexcept;
 
 /* Write the statistics of the process as a JSON object, its keys named for the fields of
- * mi_stats_t.
+ * mi_stats_t; and under "tags" an array with what each tag that was ever used holds: its
+ * pages, the bytes committed in them now and at most, how many of them are abandoned, how many
+ * were adopted, and bytes of address space that it has sealed.
  *   buf_size  bytes at buf; not looked at if buf is NULL
  *   buf       where to write; NULL for a new block, to be freed with mi_free
  * Returns buf or the new block; NULL with ERANGE in errno if the text and its zero do not

@@ -6,6 +6,8 @@
  */
 #include "test.h"
 
+#include <mirt/stats.h>
+
 #include <limits.h>
 #include <sys/mman.h>
 
@@ -1766,7 +1768,20 @@ static const char *json_number(const char *s) {
   return digits == 0 ? NULL : s + digits;
 }
 
-/* An object of numbers and objects. Returns what comes after it, or NULL. */
+static const char *json_object(const char *s, unsigned depth, size_t *members);
+
+/* An array of objects, not empty. */
+static const char *json_array(const char *s, unsigned depth) {
+  do {
+    size_t inner = 0;
+    s = json_object(skip_space(s + 1), depth, &inner);
+    if (s == NULL) return NULL;
+    s = skip_space(s);
+  } while (*s == ',');
+  return *s == ']' ? s + 1 : NULL;
+}
+
+/* An object of numbers, objects and arrays. Returns what comes after it, or NULL. */
 static const char *json_object(const char *s, unsigned depth, size_t *members) {
   if (*s++ != '{' || depth == 0) return NULL;
   for (;;) {
@@ -1776,7 +1791,9 @@ static const char *json_object(const char *s, unsigned depth, size_t *members) {
     if (*s++ != ':') return NULL;
     s = skip_space(s);
     size_t inner = 0;
-    s = *s == '{' ? json_object(s, depth - 1, &inner) : json_number(s);
+    s = *s == '{'   ? json_object(s, depth - 1, &inner)
+        : *s == '[' ? json_array(s, depth - 1)
+                    : json_number(s);
     if (s == NULL) return NULL;
     ++*members;
     s = skip_space(s);
@@ -1801,7 +1818,12 @@ START_TEST(statistics_as_json) {
   size_t members = 0;
   const char *end = json_object(skip_space(text), 2, &members);
   ck_assert_msg(end != NULL && *skip_space(end) == 0, "no JSON:\n%s", text);
-  ck_assert_uint_ge(members, 15); /* version, 9 quantities, 5 counters */
+  ck_assert_uint_ge(members, 16); /* version, 9 quantities, 5 counters, tags */
+  mirt_stats_t of_tag;
+  ck_assert(mirt_stats_tag(0, &of_tag));
+  ck_assert_int_eq(json_find(text, "\"tag\": 0", "\"pages\""), of_tag.pages);
+  ck_assert_int_eq(json_find(text, "\"tag\": 0", "\"committed\""), of_tag.committed);
+  ck_assert_int_eq(json_find(text, "\"tag\": 0", "\"peak\""), of_tag.peak);
   static const char *const names[] = {
       "\"version\"",    "\"reserved\"",     "\"committed\"",     "\"arenas\"",
       "\"pages\"",      "\"page_bytes\"",   "\"heaps\"",         "\"pages_abandoned\"",

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arena/tag.h"
 #include "base/atomic.h"
 #include "base/log.h"
 #include "base/stats.h"
@@ -123,6 +124,19 @@ append(char *text, size_t size, size_t *used, const char *format, ...) {
   if (length > 0) *used += (size_t)length;
 }
 
+static void append_tag(char *text, size_t size, size_t *used, const char *separator,
+                       size_t tag) {
+  const struct holding *holding = &tags[tag].holding;
+  append(text, size, used,
+         "%s\n    {\"tag\": %zu, \"pages\": %zu, \"committed\": %zu, \"peak\": %zu, "
+         "\"abandoned\": %zu, \"adopted\": %zu, \"sealed\": %zu}",
+         separator, tag, holding_pages(holding), holding_slices(holding) << SLICE_SHIFT,
+         (size_t)atomic_load_relaxed(&holding->peak) << SLICE_SHIFT,
+         (size_t)atomic_load_relaxed(&holding->abandoned),
+         (size_t)atomic_load_relaxed(&holding->adopted),
+         (size_t)atomic_load_relaxed(&tags[tag].sealed_slices) << SLICE_SHIFT);
+}
+
 static size_t format_json(char *text, size_t size) {
   size_t used = 0;
   append(text, size, &used, "{\n  \"version\": %d", MI_STAT_VERSION);
@@ -137,7 +151,14 @@ static size_t format_json(char *text, size_t size) {
     append(text, size, &used, ",\n  \"%s\": %lld", totals[i].name,
            (long long)read_total(i));
   }
-  append(text, size, &used, "\n}\n");
+  append(text, size, &used, ",\n  \"tags\": [");
+  const char *separator = "";
+  for (size_t i = 0; i < TAG_COUNT; i++) {
+    if (atomic_load_relaxed(&tags[i].holding.peak) == 0) continue; /* never used */
+    append_tag(text, size, &used, separator, i);
+    separator = ",";
+  }
+  append(text, size, &used, "]\n}\n");
   return used;
 }
 
@@ -147,11 +168,12 @@ char *mi_stats_get_json(size_t buf_size, char *buf) {
     log_error(ERANGE, "mi_stats_get_json", "%zu bytes do not suffice", buf_size);
     return NULL;
   }
-  /* Until it is written, and by this allocation, each number may grow to 20 digits. */
-  const size_t size = format_json(NULL, 0) + 20 * (3 * COUNTS + TOTALS);
-  char *text = mi_malloc(size);
-  if (text != NULL) format_json(text, size);
-  return text;
+  /* Until it is written, and by this allocation, numbers may grow and tags be used. */
+  for (size_t size = format_json(NULL, 0);; size *= 2) {
+    char *text = mi_malloc(size);
+    if (text == NULL || format_json(text, size) < size) return text;
+    mi_free(text);
+  }
 }
 
 void mi_stats_print(void *out) {
