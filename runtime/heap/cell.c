@@ -62,17 +62,13 @@ static struct page_chunk *find_vacancy(struct page_chunk *chunk) {
   return chunk;
 }
 
-bool cell_make_room(struct cell *cell) {
+bool cell_add_page(struct cell *cell, struct page *page) {
   struct page_chunk *chunk = find_vacancy(cell->vacant);
   /* Other threads clear slots without moving the hint: look at all before adding one. */
   if (chunk == NULL) chunk = find_vacancy(cell->chunks);
   if (chunk == NULL) chunk = chunk_create(cell);
-  if (chunk != NULL) cell->vacant = chunk;
-  return chunk != NULL;
-}
-
-void cell_add_page(struct cell *cell, struct page *page) {
-  struct page_chunk *chunk = cell->vacant;
+  if (chunk == NULL) return false;
+  cell->vacant = chunk;
   const unsigned slot = bits_lowest(chunk_vacancies(chunk));
   chunk->pages[slot] = page;
   page->chunk = chunk;
@@ -80,6 +76,7 @@ void cell_add_page(struct cell *cell, struct page *page) {
   atomic_store_relaxed(&page->cell, (uintptr_t)cell);
   holding_add(&cell->heap->holding, page->slice_count);
   atomic_fetch_or_full(&chunk->used, (uintptr_t)1 << slot);
+  return true;
 }
 
 /* Nobody needs the chunk any more when its last bit goes. */
@@ -390,13 +387,12 @@ void *cell_refill(struct cell *cell, bool *is_zero) {
   if (block != NULL) return block;
   owner_call_deferred_free(false);
   if (cell->word != 0) return cell_take(cell); /* the callback allocated */
-  while (!cell_take_from_own(cell)) {
+  while (cell->word == 0 && !cell_take_from_own(cell)) {
     if (cell_open_freed(cell, FULL_PAGES_PER_LOOK)) continue;
-    if (!cell_make_room(cell)) return NULL;
     struct page *page = heap_adopt_page(cell);
     if (page == NULL) page = heap_fresh_page(cell);
     if (page == NULL) return NULL;
-    cell->page = page;
+    cell_set_available(cell, page);
   }
   *is_zero = cell->word_is_zero;
   return cell_take(cell);

@@ -110,12 +110,9 @@ void cell_return_stashed(struct cell *cell, struct page *page);
 /* Put the stash back into its pages. */
 void cell_flush_stash(struct cell *cell);
 
-/* Make sure that the cell has a slot for another page; returns false without memory. */
-bool cell_make_room(struct cell *cell);
-
-/* Give a page a slot in the cell, where there is room. Take the slot of a page of so many slices
- * back. */
-void cell_add_page(struct cell *cell, struct page *page);
+/* Give a page a slot in the cell; returns false without memory. Take the slot of a page of
+ * so many slices back. */
+bool cell_add_page(struct cell *cell, struct page *page);
 void cell_remove_page(struct cell *cell, struct page *page);
 void chunk_clear_slot(struct page_chunk *chunk, uint32_t slot, size_t slices);
 

@@ -115,7 +115,10 @@ struct page *heap_fresh_page(struct cell *cell) {
   if (page == NULL) return NULL;
   page_initialize(page, cell, cell->block_size, cell->block_count, cell->slice_count,
                   is_zero);
-  cell_add_page(cell, page);
+  if (!cell_add_page(cell, page)) {
+    arena_release_slices(page, cell->slice_count);
+    return NULL;
+  }
   page_publish(page, heap->owner->number);
   return page;
 }
@@ -186,8 +189,7 @@ struct page *heap_adopt_page(struct cell *cell) {
   struct page *page;
   while ((page = find_abandoned(cell, &looks)) != NULL) {
     page_collect(page);
-    if (!page_is_exhausted(page)) {
-      cell_add_page(cell, page);
+    if (!page_is_exhausted(page) && cell_add_page(cell, page)) {
       page_adopt(page, heap->owner->number);
       atomic_fetch_add_full(&heap->holding.adopted, 1);
       return page;

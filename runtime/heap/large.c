@@ -106,13 +106,20 @@ static struct page *large_page(mi_heap_t *heap, size_t size, size_t alignment,
                                bool *is_zero) {
   const size_t slice_count = slices_for(size == 0 ? 1 : size);
   struct cell *cell = heap_cell(heap, CLASS_LARGE);
-  if (cell == NULL || slice_count > UINT32_MAX || !cell_make_room(cell)) return NULL;
+  if (cell == NULL || slice_count > UINT32_MAX) return NULL;
   struct page *page = claim_run(heap, slice_count, alignment, is_zero);
   if (page == NULL) return NULL;
   page_initialize(page, cell, slice_count << SLICE_SHIFT, 1, slice_count, *is_zero);
   atomic_flag_set(&page->is_large, true);
   atomic_store_relaxed(&page->free[0], WORD_ONES - 1);
-  cell_add_page(cell, page);
+  if (!cell_add_page(cell, page)) {
+    if (page_has_own_mapping(page)) {
+      large_unmap(page);
+    } else {
+      arena_release_slices(page, slice_count);
+    }
+    return NULL;
+  }
   stats_add(&stats.large_blocks, 1);
   return page;
 }
