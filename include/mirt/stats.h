@@ -34,7 +34,7 @@ typedef struct mirt_stats_s {
  * Returns true; or false when heap or stats is NULL, or there is no such tag (EINVAL, through
  * the registered error function). The numbers are exact when nobody allocates or frees
  * blocks of the tag meanwhile, else each was true at some moment. It looks at the planes
- * of each page, so it takes about 100 ns per page. For a tag any thread may call it. */
+ * of each page, so it takes about 250 ns per page. For a tag any thread may call it. */
 mi_decl_export bool mirt_stats_heap(const mi_heap_t* heap, mirt_stats_t* stats);
 mi_decl_export bool mirt_stats_tag(int tag, mirt_stats_t* stats);
 
