@@ -29,6 +29,7 @@ check_programs = \
 	tests/test_malloc \
 	tests/test_cage \
 	tests/test_model \
+	tests/test_mutator \
 	tests/test_process
 
 tests_test_base_SOURCES = tests/test_base.c tests/test.h
@@ -43,6 +44,7 @@ tests_test_pages_SOURCES = tests/test_pages.c tests/test.h
 tests_test_malloc_SOURCES = tests/test_malloc.c tests/test.h
 tests_test_cage_SOURCES = tests/test_cage.c tests/test.h
 tests_test_model_SOURCES = tests/test_model.c tests/test.h
+tests_test_mutator_SOURCES = tests/test_mutator.c tests/test.h
 tests_test_process_SOURCES = tests/test_process.c tests/test.h
 
 tests_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
@@ -60,6 +62,7 @@ tests_test_pages_CPPFLAGS = $(tests_cppflags)
 tests_test_malloc_CPPFLAGS = $(tests_cppflags)
 tests_test_cage_CPPFLAGS = $(tests_cppflags)
 tests_test_model_CPPFLAGS = $(tests_cppflags)
+tests_test_mutator_CPPFLAGS = $(tests_cppflags)
 tests_test_process_CPPFLAGS = $(tests_cppflags)
 
 tests_test_base_LDADD = $(tests_ldadd)
@@ -75,6 +78,7 @@ tests_test_pages_LDADD = $(tests_ldadd)
 tests_test_malloc_LDADD = $(tests_ldadd)
 tests_test_cage_LDADD = $(tests_ldadd)
 tests_test_model_LDADD = $(tests_ldadd)
+tests_test_mutator_LDADD = $(tests_ldadd)
 tests_test_process_LDADD = $(tests_ldadd)
 
 # The system calls as tests/system.h lets them fail.
@@ -90,7 +94,7 @@ tests_test_cxx_LDADD = libmirt.la
 tests_test_cxx_LDFLAGS = -no-install
 
 test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh \
-	tests/test_arena_map.sh tests/test_doc.sh
+	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_doc.sh
 EXTRA_DIST += $(test_scripts) \
 	tests/override/database.sql \
 	tests/override/plugin.c \
@@ -108,7 +112,7 @@ if HAVE_CXX
 check_PROGRAMS += tests/test_cxx
 endif
 TESTS += $(check_PROGRAMS) tests/test_lisp.sh tests/test_ref_code.sh \
-	tests/test_arena_map.sh tests/test_doc.sh
+	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_doc.sh
 # A sanitizer's own malloc must come first, so the override cannot be tested beside it.
 if OVERRIDE
 if !SANITIZER

@@ -11,6 +11,7 @@
 #include "os/os.h"
 
 #define HELD_MILLISECONDS 1000
+#define ARENAS_PER_SIZE 128 /* reserved of one size, before the size is doubled */
 #define COMMIT_RUN_SLICES 16 /* commit 1 MiB at a time where it is all ours to commit */
 
 /* Descriptors of so many slices fill an operating-system page, and their planes do. */
@@ -404,7 +405,10 @@ static atomic_word reserving;
 
 /* Reserve another arena for everybody, large enough for a run of this size. */
 static struct arena *arena_reserve_default(size_t size) {
-  const size_t wanted = align_up(mi_option_get_size(mi_option_arena_reserve), SLICE_SIZE);
+  /* The more there are, the larger the next: there are ids for so many only. */
+  const size_t doublings = atomic_load_relaxed(&stats.arenas.current) / ARENAS_PER_SIZE;
+  const size_t least = align_up(mi_option_get_size(mi_option_arena_reserve), SLICE_SIZE);
+  const size_t wanted = least << (doublings < 16 ? doublings : 16);
   const long eager = option_get(mi_option_arena_eager_commit);
   const bool large = option_get(mi_option_large_os_pages) != 0;
   const bool commit = eager == 1 || large || (eager == 2 && !os_commits_strictly());

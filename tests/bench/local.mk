@@ -1,15 +1,16 @@
 # The benchmarks. `make bench` measures mirt beside the allocators that are installed,
 # `make bench-quick` does so with fewer patterns; `make bench-purge` measures how they
-# give memory back. BENCHFLAGS are options of run.py, for example
-# BENCHFLAGS='--only pair --rounds 11'.
+# give memory back; `make bench-heaps` measures heaps beside those of mimalloc. BENCHFLAGS
+# are options of run.py, or of heaps.py, for example BENCHFLAGS='--only pair --rounds 11'.
 
 # The programs must not be linked with mirt, nor know its headers, and the compiler must
 # not remove an allocation because it can tell that nobody needs it.
 bench_cflags = $(AM_CFLAGS) -O2 -fno-builtin-malloc -fno-builtin-calloc \
 	-fno-builtin-realloc -fno-builtin-free
 
-EXTRA_PROGRAMS += tests/bench/patterns tests/bench/purge
-CLEANFILES += tests/bench/patterns$(EXEEXT) tests/bench/purge$(EXEEXT)
+EXTRA_PROGRAMS += tests/bench/patterns tests/bench/purge tests/bench/heaps
+CLEANFILES += tests/bench/patterns$(EXEEXT) tests/bench/purge$(EXEEXT) \
+	tests/bench/heaps$(EXEEXT)
 
 tests_bench_patterns_SOURCES = \
 	tests/bench/bench.h \
@@ -27,12 +28,18 @@ tests_bench_purge_CPPFLAGS =
 tests_bench_purge_CFLAGS = $(bench_cflags)
 tests_bench_purge_LDFLAGS = -export-dynamic
 
-EXTRA_DIST += tests/bench/run.py tests/bench/README.md
+# It loads the library that it measures, and has only types and inline functions of mirt.
+tests_bench_heaps_SOURCES = tests/bench/bench.h tests/bench/bench.c tests/bench/heaps.c
+tests_bench_heaps_CPPFLAGS = $(PUBLIC_CPPFLAGS)
+tests_bench_heaps_CFLAGS = $(bench_cflags)
+tests_bench_heaps_LDADD = -lpthread -ldl
+
+EXTRA_DIST += tests/bench/run.py tests/bench/heaps.py tests/bench/README.md
 
 bench_python = python3
 bench_run = $(bench_python) $(srcdir)/tests/bench/run.py --build $(abs_top_builddir)
 
-.PHONY: bench bench-quick bench-purge
+.PHONY: bench bench-quick bench-purge bench-heaps
 if OVERRIDE
 bench: tests/bench/patterns$(EXEEXT) libmirt-malloc.la
 	$(bench_run) --program tests/bench/patterns$(EXEEXT) $(BENCHFLAGS)
@@ -47,3 +54,7 @@ bench bench-quick bench-purge:
 	@echo 'There is nothing to preload: configured without the override library.' >&2; \
 	exit 1
 endif
+
+bench-heaps: tests/bench/heaps$(EXEEXT) libmirt.la
+	$(bench_python) $(srcdir)/tests/bench/heaps.py --build $(abs_top_builddir) \
+	  --program tests/bench/heaps$(EXEEXT) $(BENCHFLAGS)
