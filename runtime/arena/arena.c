@@ -22,6 +22,7 @@
  * one are removed */
 static atomic_word arena_table[ARENAS_MAX];
 #define ID_TAKEN ((uintptr_t)1)
+static atomic_word ids_end; /* no id beyond was ever taken */
 static atomic_word arena_sets[ARENA_SETS][ARENAS_MAX / WORD_BITS]; /* by id - 1 */
 
 struct tag tags[TAG_COUNT + 1];
@@ -124,6 +125,7 @@ static mi_arena_id_t id_take(void) {
   for (size_t i = 0; i < ARENAS_MAX; i++) {
     if (atomic_load_relaxed(&arena_table[i]) == 0 &&
         atomic_compare_and_swap_full(&arena_table[i], 0, ID_TAKEN)) {
+      atomic_max_full(&ids_end, i + 1);
       return (mi_arena_id_t)(i + 1);
     }
   }
@@ -365,10 +367,11 @@ struct arena_walk arena_walk_begin(enum arena_set set) {
 }
 
 struct arena *arena_walk_next(struct arena_walk *walk) {
+  const size_t end = atomic_load_acquire(&ids_end);
   struct arena *arena = NULL;
   while (arena == NULL) {
-    const size_t index = bitmap_find(arena_sets[walk->set], walk->next, ARENAS_MAX, true);
-    if (index == ARENAS_MAX) return NULL;
+    const size_t index = bitmap_find(arena_sets[walk->set], walk->next, end, true);
+    if (index >= end) return NULL;
     walk->next = index + 1;
     arena = arena_of_id((mi_arena_id_t)walk->next);
   }

@@ -11,7 +11,7 @@
  *   dirty       handed out before: its contents are not known to be zero
  *   purge       free, and its memory waits to go back to the system
  *   purged      free, and its memory has gone back
- *   abandoned   a page without an owner begins here
+ *   abandoned   a page without an owner begins here that may have a free block
  *
  * Metadata lies in a guarded mapping of its own for arenas that mirt reserves, and inside
  * the area, at its start, for memory that the user hands over.

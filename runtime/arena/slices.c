@@ -11,7 +11,7 @@
 #include "os/os.h"
 
 #define HELD_MILLISECONDS 1000
-#define ARENAS_PER_SIZE 128 /* reserved of one size, before the size is doubled */
+#define ARENAS_PER_SIZE 128  /* reserved of one size, before the size is doubled */
 #define COMMIT_RUN_SLICES 16 /* commit 1 MiB at a time where it is all ours to commit */
 
 /* Descriptors of so many slices fill an operating-system page, and their planes do. */

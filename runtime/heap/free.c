@@ -63,8 +63,10 @@ static void free_remote(struct page *page, size_t index, const void *p) {
   }
   /* From here on the page may be claimed by someone else and used for something new:
    * nothing we do below harms another page. */
-  if (atomic_load_after_full(&page->has_xfree) == 0) {
-    atomic_compare_and_swap_full(&page->has_xfree, 0, 1);
+  if (atomic_load_after_full(&page->has_xfree) == 0 &&
+      atomic_compare_and_swap_full(&page->has_xfree, 0, 1) &&
+      page_state_owner(atomic_load_after_full(&page->state)) == PAGE_ABANDONED) {
+    page_offer(page);
   }
   const bool is_claimed = page_claim_if_empty(page);
   read_end(section);

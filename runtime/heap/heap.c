@@ -135,6 +135,10 @@ static bool set_aside(const struct cell *cell, struct page *page) {
          page_turn_over(page, state, PAGE_VISITED);
 }
 
+static bool is_abandoned(const struct page *page) {
+  return page_state_owner(atomic_load_after_full(&page->state)) == PAGE_ABANDONED;
+}
+
 static struct page *set_aside_in(struct cell *cell, struct arena *arena,
                                  unsigned *looks) {
   if (atomic_load_relaxed(&arena->abandoned_count) == 0) return NULL;
@@ -155,6 +159,9 @@ static struct page *set_aside_in(struct cell *cell, struct arena *arena,
     struct page *page = &arena->pages[i++];
     atomic_store_relaxed(&arena->adopt_hand, i);
     if (set_aside(cell, page)) return page;
+    if (is_abandoned(page)) continue;
+    page_withdraw(page);
+    if (is_abandoned(page)) page_offer(page);
   }
   return NULL;
 }
@@ -226,7 +233,7 @@ static void free_page(struct cell *cell, struct page *page, struct page_chunk *c
         owner == cell->heap->owner->number && page_turn_over(page, state, PAGE_CLAIMED);
   }
   read_end(section);
-  if (is_claimed) page_release(page);
+  if (is_claimed) page_give_back(page);
 }
 
 static void heap_end(mi_heap_t *heap, cell_page_function *end_page) {
@@ -251,4 +258,7 @@ void heap_abandon(mi_heap_t *heap) {
   heap_end(heap, abandon_page);
 }
 
-void heap_free_all(mi_heap_t *heap) { heap_end(heap, free_page); }
+void heap_free_all(mi_heap_t *heap) {
+  heap_end(heap, free_page);
+  arenas_purge(false);
+}

@@ -201,7 +201,7 @@ static void page_clear_xfree(struct page *page) {
   }
 }
 
-void page_release(struct page *page) {
+void page_give_back(struct page *page) {
   const size_t slice_count = page->slice_count;
   if (atomic_load_acquire(&page->has_xfree) != 0) page_clear_xfree(page);
   page_count_off(page);
@@ -216,7 +216,31 @@ void page_release(struct page *page) {
   } else {
     if (page->is_guarded) large_remove_guard(page);
     arena_release_slices(page, slice_count);
-    arenas_purge(false);
+  }
+}
+
+void page_release(struct page *page) {
+  page_give_back(page);
+  arenas_purge(false);
+}
+
+/* ---- abandoned pages ---- */
+
+void page_offer(struct page *page) {
+  struct arena *arena = page->arena;
+  atomic_fetch_add_full(&arena->abandoned_count, 1);
+  if (bitmap_set_run(arena->abandoned, page_slice_index(page), 1) == 0) {
+    atomic_fetch_sub_full(&arena->abandoned_count, 1);
+  }
+  if (!arena->setup.exclusive && arena->id != 0) {
+    arena_set_add(ARENAS_WITH_ABANDONED, arena);
+  }
+}
+
+void page_withdraw(struct page *page) {
+  struct arena *arena = page->arena;
+  if (bitmap_clear_run(arena->abandoned, page_slice_index(page), 1) != 0) {
+    atomic_fetch_sub_full(&arena->abandoned_count, 1);
   }
 }
 
@@ -226,8 +250,7 @@ bool page_turn_over(struct page *page, uintptr_t state, uint32_t to) {
   const uintptr_t desired = page_state_next(state, to);
   if (!atomic_compare_and_swap_full(&page->state, state, desired)) return false;
   if (owner == PAGE_ABANDONED) {
-    bitmap_clear_run(page->arena->abandoned, page_slice_index(page), 1);
-    atomic_fetch_sub_full(&page->arena->abandoned_count, 1);
+    page_withdraw(page);
     page_count_off_abandoned(page);
   } else {
     chunk_clear_slot(page->chunk, page->slot, page->slice_count);
@@ -261,29 +284,28 @@ bool page_claim_if_empty(struct page *page) {
 /* Returns whether the page was empty, and is claimed now. */
 static bool abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
                     uint32_t slot) {
-  struct arena *arena = page->arena;
   struct holding *holding;
   uintptr_t state;
   size_t slice_count;
-  bool is_large;
+  bool is_large, is_offered;
   do {
     state = atomic_load_acquire(&page->state);
     if ((page_state_owner(state) & ~PAGE_FULL) != owner) return false; /* and emptied */
     is_large = atomic_flag_get(&page->is_large);
+    is_offered = !is_large && !page_is_exhausted(page);
     slice_count = page->slice_count;
     holding = page_holding(page);
   } while (!atomic_compare_and_swap_full(&page->state, state,
                                          page_state_next(state, PAGE_ABANDONED)));
-  atomic_fetch_add_full(&arena->abandoned_count, 1);
   stats_add(&stats.abandoned, 1);
   atomic_fetch_add_full(&holding->abandoned, 1);
   if (chunk != NULL) chunk_clear_slot(chunk, slot, slice_count);
-  /* The bit comes after the state. If the page has been claimed already, the bit is stale:
-   * whoever follows it finds another state and leaves it. */
-  bitmap_set_run(arena->abandoned, page_slice_index(page), 1);
-  if (!arena->setup.exclusive && arena->id != 0) {
-    arena_set_add(ARENAS_WITH_ABANDONED, arena);
-  }
+  /* A page without a free block is of no use to anybody: whoever frees the first one offers
+   * it, who raises the flag and then looks at the state; we set the state, then look at the
+   * flag. If the page has been claimed meanwhile, the offer is stale: who follows it finds
+   * another state, and withdraws it. */
+  is_offered = is_offered || (!is_large && atomic_load_after_full(&page->has_xfree) != 0);
+  if (is_offered) page_offer(page);
   return !is_large && page_claim_if_empty(page);
 }
 

@@ -42,8 +42,14 @@ bool page_is_exhausted(const struct page *page);
  * learns is only nearly so. Changes nothing. */
 size_t page_live_blocks(const struct page *page, uint64_t *live);
 
-/* Give an empty page, owned by the caller or claimed, back to its arena. */
+/* Give an empty page, owned by the caller or claimed, back to its arena, and what is due
+ * from there to the system. Who gives back many looks at that himself, once. */
 void page_release(struct page *page);
+void page_give_back(struct page *page);
+
+/* Let heaps find an abandoned page that may have a free block, or no longer. */
+void page_offer(struct page *page);
+void page_withdraw(struct page *page);
 
 /* Claim the page if it is FULL, resting or abandoned, and empty; returns whether it was: the caller
  * releases it then, outside of the read section that this takes. Any thread. */
