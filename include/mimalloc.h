@@ -886,7 +886,7 @@ typedef struct mi_stats_s {
   mi_stat_count_t page_bytes;      /* bytes in the slices of pages */
   mi_stat_count_t pages_abandoned; /* pages that have no heap */
   mi_stat_count_t heaps;           /* heaps, backing heaps included */
-  mi_stat_count_t threads;         /* threads that have allocated */
+  mi_stat_count_t threads;         /* that have allocated, and mutators */
   mi_stat_count_t large_blocks;    /* blocks with slices or a mapping of their own */
 
   int64_t pages_adopted; /* abandoned pages that a heap took over */

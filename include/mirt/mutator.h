@@ -27,7 +27,7 @@ extern "C" {
 typedef struct mirt_mutator_s mirt_mutator_t;
 
 /* Make a mutator, bound to no thread, without heaps; its pages are of the sub-process of the
- * calling thread. It takes less than 200 bytes; its default heap is made when it first
+ * calling thread's current owner. It takes less than 200 bytes; its default heap is made when it first
  * allocates. Returns NULL, with ENOMEM, without memory. Any thread may call it. */
 mi_decl_nodiscard mi_decl_export mirt_mutator_t* mirt_mutator_create(void);
 

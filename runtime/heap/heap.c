@@ -190,7 +190,7 @@ static struct page *find_abandoned(struct cell *cell, unsigned *looks) {
 
 struct page *heap_adopt_page(struct cell *cell) {
   mi_heap_t *heap = cell->heap;
-  if (heap->allow_destroy || heap->owner->in_thread_pool) return NULL;
+  if (heap->allow_destroy || thread_is_in_pool) return NULL;
   if (atomic_load_relaxed(&tags[heap->tag].holding.abandoned) == 0) return NULL;
   unsigned looks = ADOPT_LOOKS;
   struct page *page;

@@ -24,6 +24,9 @@ static pthread_key_t thread_end_key;
 static atomic_word thread_end_key_made;
 static _Thread_local bool thread_end_is_set;
 static _Thread_local bool thread_is_ending; /* the system has called us for that */
+_Thread_local bool thread_is_in_pool;
+static _Thread_local bool calling_deferred_free; /* not again from inside it */
+static _Thread_local unsigned long long heartbeat;
 
 /* Two words, set before other threads run. */
 static atomic_word deferred_free_function, deferred_free_argument;
@@ -53,9 +56,6 @@ static struct owner *owner_take(bool is_mutator) {
   owner->default_heap = &heap_empty;
   owner->below = NULL;
   owner->subprocess = NULL;
-  owner->heartbeat = 0;
-  owner->calling_deferred_free = false;
-  owner->in_thread_pool = false;
   owner->is_mutator = is_mutator;
   owner->is_lost = false;
   owner->is_in_use = true;
@@ -236,14 +236,22 @@ static bool free_abandoned(struct page *page, void *argument) {
   return true;
 }
 
+/* Whatever this thread owns, nobody's mutators, and nobody's pages. */
+static void destroy_everything(void) {
+  while (current.owner != NULL && current.owner->is_mutator) owner_unbind();
+  struct owner *own = current.owner;
+  make_current(NULL);
+  struct owner *owner = (struct owner *)atomic_load_acquire(&all_owners);
+  for (; owner != NULL; owner = owner->next_known) {
+    if (owner != own && !atomic_compare_and_swap_full(&owner->bound, 0, 1)) continue;
+    while (owner->heaps != NULL) heap_free_all(owner->heaps);
+  }
+  pages_for_each(free_abandoned, NULL);
+}
+
 static void process_end(void) {
   if (option_get(mi_option_show_stats) != 0) mi_stats_print(NULL);
-  if (option_get(mi_option_destroy_on_exit) != 0 && current.owner != NULL) {
-    struct owner *owner = current.owner;
-    make_current(NULL);
-    while (owner->heaps != NULL) heap_free_all(owner->heaps);
-    pages_for_each(free_abandoned, NULL);
-  }
+  if (option_get(mi_option_destroy_on_exit) != 0) destroy_everything();
 }
 
 static void process_reserve(void) {
@@ -295,9 +303,7 @@ void mi_thread_init(void) { owner_begin(); }
 
 void mi_thread_done(void) { owner_end(); }
 
-void mi_thread_set_in_threadpool(void) {
-  if (owner_begin()) current.owner->in_thread_pool = true;
-}
+void mi_thread_set_in_threadpool(void) { thread_is_in_pool = true; }
 
 /* ---- deferred free ---- */
 
@@ -307,13 +313,11 @@ void mi_register_deferred_free(mi_deferred_free_fun *fun, void *arg) {
 }
 
 void owner_call_deferred_free(bool force) {
-  struct owner *owner = current.owner;
-  if (owner == NULL) return;
   mi_deferred_free_fun *fun =
       (mi_deferred_free_fun *)atomic_load_acquire(&deferred_free_function);
-  if (fun == NULL || owner->calling_deferred_free) return;
-  owner->calling_deferred_free = true;
-  owner->heartbeat++;
-  fun(force, owner->heartbeat, (void *)atomic_load_acquire(&deferred_free_argument));
-  owner->calling_deferred_free = false;
+  if (fun == NULL || current.owner == NULL || calling_deferred_free) return;
+  calling_deferred_free = true;
+  heartbeat++;
+  fun(force, heartbeat, (void *)atomic_load_acquire(&deferred_free_argument));
+  calling_deferred_free = false;
 }

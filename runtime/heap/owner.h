@@ -22,9 +22,6 @@ struct owner {
       *backing;     /* the heap that mi_malloc uses unless told otherwise; may be NULL */
   mi_heap_t *heaps; /* all its heaps */
   void *subprocess; /* pages are adopted within one sub-process only */
-  unsigned long long heartbeat;
-  bool calling_deferred_free; /* the callback runs: not again from inside it */
-  bool in_thread_pool;        /* does not adopt */
   bool is_mutator;
   bool is_in_use;          /* not a free record */
   bool is_lost;            /* its thread did not come along when the process forked */
@@ -43,6 +40,9 @@ struct current {
 };
 
 extern _Thread_local struct current current;
+
+/* The calling thread only borrows work, and does not adopt. */
+extern _Thread_local bool thread_is_in_pool;
 
 /* Make an owner for the calling thread if it has none. Returns false without memory. */
 bool owner_begin(void);
