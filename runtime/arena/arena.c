@@ -309,12 +309,11 @@ int arena_destroy(mi_arena_id_t id, bool with_blocks) {
   const bool closed = arena != NULL && arena_close(arena);
   read_end(section);
   if (!closed) return arena == NULL ? EINVAL : EBUSY;
-  if (with_blocks) {
-    forget_pages(arena);
-  } else if (!claim_all(arena)) {
+  if (!with_blocks && !claim_all(arena)) {
     atomic_fetch_and_full(&arena->users, ~ARENA_CLOSED);
     return EBUSY;
   }
+  forget_pages(arena);
   arena_forget(arena);
   return 0;
 }

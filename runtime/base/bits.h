@@ -9,15 +9,11 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* It reads what other threads may be changing, and either knows afterwards whether they did
+ * or promises nothing if they do. */
+#define reads_what_may_change __attribute__((no_sanitize("thread")))
+
 /* A function off the fast path: kept out of line so that it costs its caller nothing. */
-/* It reads what other threads may be changing, and either knows afterwards whether they did
- * or promises nothing if they do. */
-#define reads_what_may_change __attribute__((no_sanitize("thread")))
-
-/* It reads what other threads may be changing, and either knows afterwards whether they did
- * or promises nothing if they do. */
-#define reads_what_may_change __attribute__((no_sanitize("thread")))
-
 #define cold_function __attribute__((noinline, cold))
 
 #ifdef MIRT_DEBUG

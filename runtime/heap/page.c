@@ -175,8 +175,9 @@ reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t 
   const bool is_large = atomic_flag_get(&page->is_large);
   const bool has_xfree = !is_large && atomic_load_acquire(&page->has_xfree) != 0;
   const size_t group_count = atomic_load_relaxed(&page->group_count);
+  const size_t block_count = page->block_count;
   for (size_t i = 0; i < group_count; i++) {
-    live[i] = ~atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i);
+    live[i] = ~atomic_load_relaxed(&page->free[i]) & group_mask(block_count, i);
     if (has_xfree) live[i] &= ~atomic_load_relaxed(&page_xfree(page)[i]);
   }
   const struct cell *cell = page_cell(page);

@@ -84,10 +84,15 @@ static inline void *page_block(const struct page *page, size_t index) {
   return (void *)(page->start + index * page->block_size);
 }
 
-/* The bits of a group that stand for blocks; the others are always set in the plane. */
-static inline uint64_t page_group_mask(const struct page *page, size_t group) {
+/* The bits of a group of a page with so many blocks that stand for blocks; the others are
+ * always set in the plane. */
+static inline uint64_t group_mask(size_t block_count, size_t group) {
   const size_t first = group * WORD_BITS;
-  return first < page->block_count ? bits_below(page->block_count - first) : 0;
+  return first < block_count ? bits_below(block_count - first) : 0;
+}
+
+static inline uint64_t page_group_mask(const struct page *page, size_t group) {
+  return group_mask(page->block_count, group);
 }
 
 /* Does p point to the start of a block? Exact multiples of the block size leave less than

@@ -127,7 +127,7 @@ bool abandoned_visit(void *subprocess, int tag, const struct visit *visit) {
   return pages_for_each(visit_abandoned, &search);
 }
 
-static bool visit_with_tag(struct page *page, void *argument) {
+reads_what_may_change static bool visit_with_tag(struct page *page, void *argument) {
   const struct search *search = argument;
   const uintptr_t state = atomic_load_acquire(&page->state);
   if (page_state_owner(state) == PAGE_CLAIMED || !has_tag(page, search->tag)) return true;
