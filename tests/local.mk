@@ -30,6 +30,7 @@ check_programs = \
 	tests/test_cage \
 	tests/test_model \
 	tests/test_mutator \
+	tests/test_tags \
 	tests/test_process
 
 tests_test_base_SOURCES = tests/test_base.c tests/test.h
@@ -45,6 +46,7 @@ tests_test_malloc_SOURCES = tests/test_malloc.c tests/test.h
 tests_test_cage_SOURCES = tests/test_cage.c tests/test.h
 tests_test_model_SOURCES = tests/test_model.c tests/test.h
 tests_test_mutator_SOURCES = tests/test_mutator.c tests/test.h
+tests_test_tags_SOURCES = tests/test_tags.c tests/test.h
 tests_test_process_SOURCES = tests/test_process.c tests/test.h
 
 tests_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
@@ -63,6 +65,7 @@ tests_test_malloc_CPPFLAGS = $(tests_cppflags)
 tests_test_cage_CPPFLAGS = $(tests_cppflags)
 tests_test_model_CPPFLAGS = $(tests_cppflags)
 tests_test_mutator_CPPFLAGS = $(tests_cppflags)
+tests_test_tags_CPPFLAGS = $(tests_cppflags)
 tests_test_process_CPPFLAGS = $(tests_cppflags)
 
 tests_test_base_LDADD = $(tests_ldadd)
@@ -79,6 +82,7 @@ tests_test_malloc_LDADD = $(tests_ldadd)
 tests_test_cage_LDADD = $(tests_ldadd)
 tests_test_model_LDADD = $(tests_ldadd)
 tests_test_mutator_LDADD = $(tests_ldadd)
+tests_test_tags_LDADD = $(tests_ldadd)
 tests_test_process_LDADD = $(tests_ldadd)
 
 # The system calls as tests/system.h lets them fail.
@@ -92,6 +96,18 @@ tests_test_cxx_CPPFLAGS = $(PUBLIC_CPPFLAGS)
 tests_test_cxx_CXXFLAGS = $(AM_CXXFLAGS) -std=gnu++17
 tests_test_cxx_LDADD = libmirt.la
 tests_test_cxx_LDFLAGS = -no-install
+
+# The protocols between threads, all at once: for some seconds in `make check`, for minutes
+# and with more threads in `make stress`, whose numbers STRESSFLAGS changes.
+tests_stress_SOURCES = tests/stress.c
+tests_stress_CPPFLAGS = $(AM_CPPFLAGS)
+tests_stress_LDADD = libmirt.la
+tests_stress_LDFLAGS = -no-install
+
+STRESSFLAGS = 180 64
+.PHONY: stress
+stress: tests/stress$(EXEEXT)
+	tests/stress$(EXEEXT) $(STRESSFLAGS)
 
 test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh \
 	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_doc.sh
@@ -107,7 +123,7 @@ EXTRA_DIST += $(test_scripts) \
 	tests/override/thread_local.cpp
 
 if TESTS_ENABLED
-check_PROGRAMS += $(check_programs)
+check_PROGRAMS += $(check_programs) tests/stress
 if HAVE_CXX
 check_PROGRAMS += tests/test_cxx
 endif
@@ -121,6 +137,10 @@ endif
 endif
 endif
 
-# Models of the protocols between threads, for spin.
+# Models of the protocols between threads, for spin: `make check-model` takes minutes.
+.PHONY: check-model
+check-model:
+	$(TEST_SHELL) $(srcdir)/tests/model/check.sh
+
 EXTRA_DIST += tests/model/README tests/model/check.sh tests/model/arena.pml \
 	tests/model/page.pml tests/model/purge.pml

@@ -31,7 +31,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,6 +41,8 @@
 #include <unistd.h>
 
 #include <mirt.h>
+
+#include "base/atomic.h"
 
 #define KIB ((size_t)1024)
 #define MIB (1024 * KIB)
@@ -144,17 +145,19 @@ static const char *const count_names[COUNTS] = {
     [MAPS_WRITTEN] = "maps written",
 };
 
-static atomic_size_t counts[COUNTS];
+/* Not a function of base/atomic.h: without memory order, or ThreadSanitizer would take these
+ * numbers for what brings the accesses of threads in order. */
+static void add_unordered(atomic_word *p, size_t number) { AO_fetch_and_add(p, number); }
+
+static atomic_word counts[COUNTS];
 
 static void count_more(enum count what, size_t number) {
-  atomic_fetch_add_explicit(&counts[what], number, memory_order_relaxed);
+  add_unordered(&counts[what], number);
 }
 
 static void count(enum count what) { count_more(what, 1); }
 
-static size_t counted(enum count what) {
-  return atomic_load_explicit(&counts[what], memory_order_relaxed);
-}
+static size_t counted(enum count what) { return atomic_load_relaxed(&counts[what]); }
 
 /* ---- failure ---- */
 
@@ -224,8 +227,8 @@ struct area {
   void *memory; /* MANAGED */
   bool memory_is_zero;
   mirt_cage_t *cage;
-  size_t heaps;       /* bound to it */
-  atomic_size_t live; /* blocks of such heaps */
+  size_t heaps;     /* bound to it */
+  atomic_word live; /* blocks of such heaps */
 };
 
 /* A heap of mirt, and which blocks it should have. Lives until the heap has ended and the
@@ -237,7 +240,7 @@ struct record {
   bool is_guarded;
   mi_arena_id_t arena; /* 0: none */
   struct area *area;   /* or NULL */
-  atomic_size_t live;  /* blocks, and one more while the heap has not ended */
+  atomic_word live;    /* blocks, and one more while the heap has not ended */
   struct record *next; /* when free */
 };
 
@@ -289,7 +292,7 @@ static struct mutator mutators[MUTATORS];
 static struct area areas[AREAS];
 static mi_arena_id_t shared_arena, exclusive_arena;
 static mi_subproc_id_t second_subprocess;
-static atomic_size_t live_bytes;
+static atomic_word live_bytes;
 static size_t thread_limit = 32;
 
 /* ---- pools of records ---- */
@@ -353,14 +356,14 @@ static struct record *record_take(void) {
   record->tag = 0;
   record->arena = 0;
   record->area = NULL;
-  atomic_store_explicit(&record->live, 1, memory_order_relaxed);
+  atomic_store_relaxed(&record->live, 1);
   return record;
 }
 
 /* One block less, or the heap has ended. */
 static void record_let_go(struct record *record) {
   if (record == &nobody) return;
-  if (atomic_fetch_sub_explicit(&record->live, 1, memory_order_acq_rel) != 1) return;
+  if (atomic_fetch_sub_full(&record->live, 1) != 1) return;
   pthread_mutex_lock(&pool_lock);
   record->next = free_records;
   free_records = record;
@@ -374,8 +377,13 @@ static void record_let_go(struct record *record) {
 /* No two addresses have the same, and none has the dead word's. */
 static uint64_t live_word(const void *p) { return mix((uintptr_t)p ^ seed) | 1; }
 
+/* Without memory order, too. */
 static uint64_t exchange_word(void *p, uint64_t word) {
-  return atomic_exchange_explicit((_Atomic uint64_t *)p, word, memory_order_relaxed);
+  AO_t before;
+  do {
+    before = AO_load((AO_t *)p);
+  } while (!AO_compare_and_swap((AO_t *)p, before, word));
+  return before;
 }
 
 /* The words of a block that are written: all of a small one, and of a large one those near
@@ -414,7 +422,7 @@ static void check_words(const struct object *object, const char *p, size_t bytes
 /* ---- sealed tags ---- */
 
 static char *shared_start;
-static atomic_uchar sealed_slices[SHARED_SIZE / SLICE]; /* tag + 1 */
+static atomic_word sealed_slices[SHARED_SIZE / SLICE]; /* tag + 1 */
 
 /* An address that has been of a sealed tag is of no other. */
 static void check_sealed(const struct object *object) {
@@ -423,14 +431,13 @@ static void check_sealed(const struct object *object) {
   if (object->p < shared_start || object->p >= shared_start + SHARED_SIZE) return;
   const size_t last = (size_t)(object->p + object->usable - 1 - shared_start) / SLICE;
   for (size_t i = (size_t)(object->p - shared_start) / SLICE; i <= last; i++) {
-    const int known = atomic_load_explicit(&sealed_slices[i], memory_order_relaxed);
+    const int known = (int)atomic_load_relaxed(&sealed_slices[i]);
     if (known != 0 && known != tag + 1) {
       fail("%p of sealed tag %d is in a block of tag %d", (void *)object->p, known - 1,
            tag);
     }
     if (tag < FIRST_SEALED_TAG) continue;
-    atomic_store_explicit(&sealed_slices[i], (unsigned char)(tag + 1),
-                          memory_order_relaxed);
+    atomic_store_relaxed(&sealed_slices[i], (uintptr_t)tag + 1);
   }
 }
 
@@ -489,12 +496,12 @@ static void object_begin(struct object *object, struct record *record, char *p,
   }
   check_sealed(object);
   fill(object);
-  atomic_fetch_add_explicit(&live_bytes, object->usable, memory_order_relaxed);
+  add_unordered(&live_bytes, object->usable);
   if (record != &nobody) {
-    atomic_fetch_add_explicit(&record->live, 1, memory_order_relaxed);
+    add_unordered(&record->live, 1);
   }
   if (record->area != NULL) {
-    atomic_fetch_add_explicit(&record->area->live, 1, memory_order_relaxed);
+    add_unordered(&record->area->live, 1);
   }
 }
 
@@ -510,9 +517,9 @@ static void object_kill(struct object *object, const char *when) {
 /* It is. */
 static void object_end(struct object *object) {
   object->is_live = false;
-  atomic_fetch_sub_explicit(&live_bytes, object->usable, memory_order_relaxed);
+  add_unordered(&live_bytes, (size_t)0 - object->usable);
   if (object->record->area != NULL) {
-    atomic_fetch_sub_explicit(&object->record->area->live, 1, memory_order_release);
+    atomic_fetch_sub_full(&object->record->area->live, 1);
   }
   record_let_go(object->record);
   object_give(object);
@@ -536,7 +543,7 @@ static void object_free(struct object *object) {
 
 /* ---- blocks that change hands ---- */
 
-static _Atomic(struct object *) boxes[BOXES];
+static atomic_word boxes[BOXES]; /* struct object* */
 static pthread_mutex_t bag_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct object *bag[BAG_MAX];
 static size_t bag_count;
@@ -562,8 +569,8 @@ static struct object *held_take_any(void) {
 
 /* Put an object, or NULL, into a box, and take out what was there. */
 static struct object *box_exchange(struct object *object) {
-  return atomic_exchange_explicit(&boxes[roll(&self->dice, BOXES)], object,
-                                  memory_order_acq_rel);
+  atomic_word *box = &boxes[roll(&self->dice, BOXES)];
+  return (struct object *)atomic_exchange_full(box, (uintptr_t)object);
 }
 
 static struct object *bag_take(void) {
@@ -612,7 +619,7 @@ static void on_deferred_free(bool force, unsigned long long heartbeat, void *arg
 static size_t random_size(const struct record *record) {
   struct dice *dice = &self->dice;
   const size_t kind = roll(dice, 1000);
-  const size_t used = atomic_load_explicit(&live_bytes, memory_order_relaxed);
+  const size_t used = atomic_load_relaxed(&live_bytes);
   if (used > BYTES_MAX || kind < 700) {
     const size_t most = (size_t)16 << roll(dice, 6);
     return 8 + roll(dice, most);
@@ -772,7 +779,7 @@ static void resize(struct object *object) {
 
 /* ---- arenas that come and go ---- */
 
-static atomic_size_t visits_begun, visits_ended; /* of abandoned pages */
+static atomic_word visits_begun, visits_ended; /* of abandoned pages */
 
 static void area_make(struct area *area) {
   static const bool is_exclusive[] = {[RESERVED] = true, [OPEN_TO_ALL] = false};
@@ -804,8 +811,8 @@ static void area_make(struct area *area) {
 
 /* No heap is bound to it. Has it been destroyed? must: nobody has reason to be in it. */
 static bool area_destroy(struct area *area, bool must) {
-  const size_t visits = atomic_load(&visits_ended);
-  const size_t live = atomic_load_explicit(&area->live, memory_order_acquire);
+  const size_t visits = atomic_load_acquire(&visits_ended);
+  const size_t live = atomic_load_acquire(&area->live);
   if (area->kind == IN_CAGE && live > 0) return false;
   tolerated = EBUSY;
   const int error = area->kind == IN_CAGE ? mirt_cage_destroy(area->cage)
@@ -813,7 +820,7 @@ static bool area_destroy(struct area *area, bool must) {
   tolerated = 0;
   if (error == EBUSY) {
     /* A visitor sets a page aside for as long as it looks. */
-    const bool visited = atomic_load(&visits_begun) != visits;
+    const bool visited = atomic_load_after_full(&visits_begun) != visits;
     if (must || (area->kind != OPEN_TO_ALL && live == 0 && !visited)) {
       fail("arena %d of kind %d is busy, with %zu blocks", area->id, area->kind, live);
     }
@@ -932,7 +939,7 @@ static void heap_end(struct heap_set *set, size_t i) {
   struct record *record = set->records[i];
   if (record == NULL) return;
   set->records[i] = NULL;
-  const size_t live = atomic_load_explicit(&record->live, memory_order_acquire) - 1;
+  const size_t live = atomic_load_acquire(&record->live) - 1;
   if (record->may_destroy && live == held_of(record)) {
     heap_destroy(record);
     if (live > 0) count(HEAPS_DESTROYED);
@@ -987,13 +994,12 @@ static void change_default(void) {
 
 /* ---- mutators ---- */
 
-static _Atomic(struct mutator *) free_mutators[MUTATORS];
+static atomic_word free_mutators[MUTATORS]; /* struct mutator* */
 
 static void mutator_give(struct mutator *mutator) {
   for (;;) {
     const size_t i = roll(&self->dice, MUTATORS);
-    struct mutator *none = NULL;
-    if (atomic_compare_exchange_strong(&free_mutators[i], &none, mutator)) return;
+    if (atomic_compare_and_swap_full(&free_mutators[i], 0, (uintptr_t)mutator)) return;
   }
 }
 
@@ -1049,7 +1055,7 @@ static void use_mutator(void) {
     return;
   }
   const size_t i = roll(&self->dice, MUTATORS);
-  struct mutator *mutator = atomic_exchange(&free_mutators[i], NULL);
+  struct mutator *mutator = (struct mutator *)atomic_exchange_full(&free_mutators[i], 0);
   if (mutator == NULL) return;
   switch (roll(&self->dice, 8)) {
     case 0:
@@ -1175,12 +1181,12 @@ static void visit_abandoned(void) {
   struct dice *dice = &self->dice;
   struct abandoned_visit visit = {.tag = (int)roll(dice, TAGS + 1) - 1};
   mi_subproc_id_t subprocess = one_in(dice, 3) ? second_subprocess : NULL;
-  atomic_fetch_add(&visits_begun, 1);
+  atomic_fetch_add_full(&visits_begun, 1);
   if (!mi_abandoned_visit_blocks(subprocess, visit.tag, one_in(dice, 2), see_abandoned,
                                  &visit)) {
     fail("the visit of abandoned areas was stopped");
   }
-  atomic_fetch_add(&visits_ended, 1);
+  atomic_fetch_add_full(&visits_ended, 1);
   count_more(ABANDONED_VISITED, visit.areas);
 }
 
@@ -1287,7 +1293,7 @@ static void step(void) {
 static pthread_mutex_t world_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t world_changed = PTHREAD_COND_INITIALIZER; /* for the main thread */
 static pthread_cond_t world_goes_on = PTHREAD_COND_INITIALIZER;
-static atomic_bool is_stopping, is_over;
+static atomic_word is_stopping, is_over;
 static size_t running_count, parked_count;
 static struct worker *ended_workers;
 
@@ -1295,7 +1301,8 @@ static void park(void) {
   pthread_mutex_lock(&world_lock);
   parked_count++;
   pthread_cond_signal(&world_changed);
-  while (atomic_load(&is_stopping)) pthread_cond_wait(&world_goes_on, &world_lock);
+  while (atomic_load_acquire(&is_stopping) != 0)
+    pthread_cond_wait(&world_goes_on, &world_lock);
   parked_count--;
   pthread_mutex_unlock(&world_lock);
 }
@@ -1330,8 +1337,8 @@ static void *work(void *argument) {
   set_begin(&self->set);
   const size_t steps = (size_t)16 << roll(dice, 10);
   size_t done = 0;
-  while (done < steps && !atomic_load_explicit(&is_over, memory_order_relaxed)) {
-    if (atomic_load_explicit(&is_stopping, memory_order_relaxed)) park();
+  while (done < steps && atomic_load_relaxed(&is_over) == 0) {
+    if (atomic_load_relaxed(&is_stopping) != 0) park();
     step();
     done++;
   }
@@ -1566,7 +1573,7 @@ static void check_world(void) {
  * locked. */
 static struct worker *stop_world(void) {
   struct worker *all = NULL;
-  atomic_store(&is_stopping, true);
+  atomic_store_release(&is_stopping, 1);
   for (;;) {
     struct worker *joined = join_ended();
     while (joined != NULL) {
@@ -1580,7 +1587,7 @@ static struct worker *stop_world(void) {
     pthread_cond_wait(&world_changed, &world_lock);
   }
   check_world();
-  atomic_store(&is_stopping, false);
+  atomic_store_release(&is_stopping, 0);
   pthread_cond_broadcast(&world_goes_on);
   return all;
 }
@@ -1631,7 +1638,7 @@ static void run(double seconds) {
       pthread_cond_timedwait(&world_changed, &world_lock, &next_stop);
     }
   }
-  atomic_store(&is_over, true);
+  atomic_store_release(&is_over, 1);
   while (running_count > 0) {
     join_ended();
     if (running_count > 0 && ended_workers == NULL) {
@@ -1715,7 +1722,8 @@ static void check_nothing_left(void) {
   if (sealed < sealed_count * SLICE) {
     fail("%zu bytes are sealed, less than %zu", sealed, sealed_count * SLICE);
   }
-  if (atomic_load(&live_bytes) != 0) fail("%zu bytes live", atomic_load(&live_bytes));
+  const size_t bytes = atomic_load_relaxed(&live_bytes);
+  if (bytes != 0) fail("%zu bytes live", bytes);
 }
 
 /* Each arena is empty, whoever made it. */

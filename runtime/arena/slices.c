@@ -225,8 +225,9 @@ static struct page *finish_claim(struct arena *arena, size_t start, size_t slice
   atomic_max_full(&arena->top, start + slice_count);
   struct page *page = &arena->pages[start];
   if (page->arena == NULL) { /* else it was used before */
-    page->arena = arena;
     page->free = arena_free_plane(arena, start);
+    atomic_barrier_compiler(); /* the child of a fork may see it half done */
+    page->arena = arena;
   }
   return page;
 }
@@ -293,24 +294,19 @@ void arena_release_slices(struct page *page, size_t slice_count) {
   read_end(section);
 }
 
-/* In the child of a fork: threads that are gone held slices in which no page is, or were giving
- * a page back. */
+/* In the child of a fork: threads that are gone held slices in which no page is. */
 void arena_recover_slices(struct arena *arena) {
-  const size_t limit = atomic_load_relaxed(&arena->top);
-  for (size_t i = arena->first_slice, count; i < limit; i += count) {
-    struct page *page = &arena->pages[i];
-    const uintptr_t state = atomic_load_relaxed(&page->state);
-    const uint32_t owner = page_state_owner(state);
-    const bool is_page = owner != PAGE_NONE && bitmap_get(arena->used, i);
-    count = is_page ? page->slice_count : 1;
-    if (i == arena->setup.null_slice || (is_page && owner != PAGE_CLAIMED)) continue;
-    if (is_page) {
-      page_count_off(page);
-      page_map_set(page->start + SLICE_SIZE, count - 1, NULL);
-      atomic_store_relaxed(&page->state, page_state_next(state, PAGE_NONE));
+  const size_t limit = arena->slice_count;
+  size_t i = bitmap_find(arena->used, arena->first_slice, limit, true);
+  while (i < limit) {
+    const struct page *page = &arena->pages[i];
+    size_t count = 1;
+    if (page_state_owner(atomic_load_relaxed(&page->state)) != PAGE_NONE) {
+      count = page->slice_count;
+    } else if (i != arena->setup.null_slice && !bitmap_get(arena->sealed, i)) {
+      let_go(arena, i, 1);
     }
-    if (!bitmap_get(arena->used, i) || bitmap_get(arena->sealed, i)) continue;
-    let_go(arena, i, count);
+    i = bitmap_find(arena->used, i + count, limit, true);
   }
 }
 

@@ -167,10 +167,12 @@ bool owner_destroy(struct owner *owner) {
 /* ---- fork ---- */
 
 /* The page of an owner whose thread is gone, or that such a thread had set aside: leave it
- * without an owner, with the free blocks that its cell had taken. */
+ * without an owner, with the free blocks that its cell had taken. What such a thread had
+ * claimed goes back to its arena. */
 static bool abandon_lost(struct page *page, void *argument) {
   (void)argument;
   const uint32_t owner = page_state_owner(atomic_load_relaxed(&page->state)) & ~PAGE_FULL;
+  if (owner == PAGE_CLAIMED) page_give_back_lost(page);
   if (owner == PAGE_VISITED) page_abandon(page, owner, NULL, 0);
   if (owner < PAGE_FIRST_OWNER) return true;
   struct cell *cell = page_cell(page);
@@ -200,7 +202,6 @@ static void forget_shared_heaps(struct owner *owner) {
 /* In the child, which has only this thread. Records of what the other threads had are lost:
  * a list of them may have been changing. */
 static void owners_after_fork(void) {
-  bool any = false;
   struct owner *owner = (struct owner *)atomic_load_acquire(&all_owners);
   for (; owner != NULL; owner = owner->next_known) {
     owner->is_lost = owner->is_in_use && atomic_load_relaxed(&owner->bound) != 0;
@@ -208,14 +209,13 @@ static void owners_after_fork(void) {
   for (owner = current.owner; owner != NULL; owner = owner->below) owner->is_lost = false;
   owner = (struct owner *)atomic_load_acquire(&all_owners);
   for (; owner != NULL; owner = owner->next_known) {
-    any |= owner->is_lost;
     if (owner->is_lost) {
       stats_subtract(&stats.owners, 1);
     } else {
       forget_shared_heaps(owner);
     }
   }
-  if (any) pages_for_each(abandon_lost, NULL);
+  pages_for_each(abandon_lost, NULL);
 }
 
 static void after_fork(void) {

@@ -220,6 +220,16 @@ void page_give_back(struct page *page) {
   }
 }
 
+void page_give_back_lost(struct page *page) {
+  if (chunk_has_slot(page->chunk, page->slot) &&
+      page->chunk->pages[page->slot] == page) {
+    chunk_clear_slot(page->chunk, page->slot, page->slice_count);
+  }
+  page_withdraw(page);
+  if (!atomic_flag_get(&page->is_large)) page_clear_xfree(page);
+  page_give_back(page);
+}
+
 void page_release(struct page *page) {
   page_give_back(page);
   arenas_purge(false);

@@ -47,6 +47,9 @@ size_t page_live_blocks(const struct page *page, uint64_t *live);
 void page_release(struct page *page);
 void page_give_back(struct page *page);
 
+/* In the child of a fork: a thread that is gone had claimed the page. Give it back. */
+void page_give_back_lost(struct page *page);
+
 /* Let heaps find an abandoned page that may have a free block, or no longer. */
 void page_offer(struct page *page);
 void page_withdraw(struct page *page);
