@@ -16,7 +16,7 @@ extern "C" {
 
 typedef struct mirt_stats_s {
   size_t live_blocks;   /* allocated and not freed */
-  size_t live_bytes;    /* in those, as mi_usable_size has it */
+  size_t live_bytes;    /* in those, by the sizes of their blocks (mi_good_size) */
   size_t pages;         /* that hold them, with or without a live block */
   size_t committed;     /* bytes in those pages */
   size_t peak;          /* most bytes that were committed at once */

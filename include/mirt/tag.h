@@ -36,7 +36,7 @@ mi_decl_nodiscard mi_decl_export int mirt_tag_of(const void* p) mi_attr_noexcept
  * Returns 0, also when it is sealed already, or an error code, with one line through the
  * registered error function; then nothing has changed:
  *   EINVAL  tag is not in that range
- *   EBUSY   there have been blocks of this tag
+ *   EBUSY   a heap has allocated with it, or tried to
  * Any thread may call it. It cannot be undone. */
 mi_decl_export int mirt_tag_seal(int tag);
 

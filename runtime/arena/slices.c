@@ -140,13 +140,15 @@ static unsigned slice_tag(const struct arena *arena, size_t slice) {
 
 bool arena_slice_is_kept(const struct arena *arena, size_t slice) {
   const unsigned tag = slice_tag(arena, slice);
+  /* In a slice where no page has begun yet there is no kind, which looks like tag 0. */
+  if (tag == 0 && atomic_load_relaxed(&arena->pages[slice].kind) == 0) return false;
   return tag == TAG_RECORDS || tag_is_sealed(tag);
 }
 
 /* From now on a claimed run is the tag's. */
 static void seal_run(struct arena *arena, size_t start, size_t count, unsigned tag) {
   for (size_t i = start; i < start + count; i++) {
-    atomic_store_relaxed(&arena->pages[i].kind, page_kind(tag, 0));
+    atomic_store_relaxed(&arena->pages[i].kind, page_kind(tag, BLOCK_MIN));
   }
   atomic_fetch_add_full(&tags[tag].sealed_slices, count);
 }
