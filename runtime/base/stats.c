@@ -12,6 +12,10 @@ void stats_subtract(struct stat_count *count, size_t amount) {
   atomic_fetch_sub_full(&count->current, amount);
 }
 
+void stats_take_back(struct stat_count *count, size_t amount) {
+  atomic_fetch_add_full(&count->current, amount);
+}
+
 #define HOLDING_PAGE ((uintptr_t)1 << 32)
 
 void holding_add(struct holding *holding, size_t slices) {

@@ -59,4 +59,7 @@ static inline size_t holding_pages(const struct holding *holding) {
 void stats_add(struct stat_count *count, size_t amount);
 void stats_subtract(struct stat_count *count, size_t amount);
 
+/* What was subtracted is there after all: it is not new. */
+void stats_take_back(struct stat_count *count, size_t amount);
+
 #endif

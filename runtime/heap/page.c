@@ -308,7 +308,11 @@ static bool abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
     holding = page_holding(page);
   } while (!atomic_compare_and_swap_full(&page->state, state,
                                          page_state_next(state, PAGE_ABANDONED)));
-  stats_add(&stats.abandoned, 1);
+  if (owner == PAGE_VISITED) {
+    stats_take_back(&stats.abandoned, 1);
+  } else {
+    stats_add(&stats.abandoned, 1);
+  }
   atomic_fetch_add_full(&holding->abandoned, 1);
   if (chunk != NULL) chunk_clear_slot(chunk, slot, slice_count);
   /* A page without a free block is of no use to anybody: whoever frees the first one offers
