@@ -1240,7 +1240,8 @@ START_TEST(block_larger_than_an_arena) {
     const mi_stats_t now = stats_now();
     ck_assert_int_eq(now.large_blocks.current, before.large_blocks.current);
     ck_assert_int_eq(now.reserved.current, before.reserved.current);
-    ck_assert_int_eq(now.committed.current, before.committed.current);
+    /* Less when a purge of free slices has come due meanwhile. */
+    ck_assert_int_le(now.committed.current, before.committed.current);
     errno = 0;
     mi_free(p);
     ck_assert_int_eq(errno, EINVAL);
