@@ -502,6 +502,7 @@ static size_t mapped_bytes(void) {
 START_TEST(nothing_is_left_of_a_cage) {
   /* At one base, so that the page map needs the same leaves each time. */
   char *base = free_range(reach_of(0), reach_of(0));
+  mi_collect(true);
   const mi_stats_t before = stats_now();
   size_t mapped = 0;
   for (int i = 0; i < 40; i++) {

@@ -934,7 +934,8 @@ START_TEST(destroy_drops_everything) {
     assert_census(before);
     const mi_stats_t now = stats_now();
     if (round == 0) warm = now;
-    ck_assert_int_eq(now.committed.current, warm.committed.current);
+    /* Less when a purge of free slices has come due meanwhile. */
+    ck_assert_int_le(now.committed.current, warm.committed.current);
     ck_assert_int_eq(now.reserved.current, warm.reserved.current);
   }
   arena_end(arena);
