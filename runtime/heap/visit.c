@@ -103,21 +103,23 @@ static bool has_tag(const struct page *page, int tag) {
  * is to take the page. */
 static bool visit_abandoned(struct page *page, void *argument) {
   const struct search *search = argument;
-  const uintptr_t state = atomic_load_acquire(&page->state);
-  if (page_state_owner(state) != PAGE_ABANDONED || !has_tag(page, search->tag) ||
-      atomic_load_relaxed(&page->subprocess) != (uintptr_t)search->subprocess) {
-    return true;
-  }
   struct snapshot snapshot;
   size_t group_count;
-  if (atomic_flag_get(&page->is_large)) {
-    return !look(page, state, &snapshot, &group_count) ||
-           show(search->visit, NULL, &snapshot, group_count);
+  struct reader *section = read_begin();
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  const bool is_large = atomic_flag_get(&page->is_large);
+  bool is_there = page_state_owner(state) == PAGE_ABANDONED &&
+                  has_tag(page, search->tag) &&
+                  atomic_load_relaxed(&page->subprocess) == (uintptr_t)search->subprocess;
+  if (is_there) {
+    is_there = is_large ? look(page, state, &snapshot, &group_count)
+                        : page_turn_over(page, state, PAGE_VISITED);
   }
-  if (!page_turn_over(page, state, PAGE_VISITED)) return true;
-  group_count = take_snapshot(&snapshot, page);
+  read_end(section);
+  if (!is_there) return true;
+  if (!is_large) group_count = take_snapshot(&snapshot, page);
   const bool go_on = show(search->visit, NULL, &snapshot, group_count);
-  page_abandon(page, PAGE_VISITED, NULL, 0);
+  if (!is_large) page_abandon(page, PAGE_VISITED, NULL, 0);
   return go_on;
 }
 

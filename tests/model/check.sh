@@ -124,9 +124,10 @@ wiped='-DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2'
   good page $wiped
 
   bad 'released empty'           page $one_owner -DNO_COUNT
-  bad 'stays behind'             page $one_owner -DNO_REOPEN
-  bad 'stays behind'             page $one_owner -DCLOSE_LOOKS_FIRST
-  bad 'stays behind'             page $one_owner -DWEAK_CLOSE
+  bad 'stays behind'             page $one_owner -DNO_WAKE
+  bad 'stays behind'             page $one_owner -DREST_LOOKS_FIRST
+  bad 'stays behind'             page $one_owner -DWEAK_REST
+  bad 'stays behind'             page $one_owner -DNO_OWN_CLAIM
   bad 'stays behind'             page $one_owner -DFREE_LOOKS_FIRST
   bad 'stays behind'             page $one_owner -DWEAK_RAISE
   bad 'stays behind'             page $one_owner -DWEAK_ABANDON
@@ -135,7 +136,10 @@ wiped='-DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2'
   bad 'flag is up over a bit'    page $one_owner -DWEAK_LOWER
   bad 'all zeros'                page $one_owner -DNO_CLEAR
   bad 'released'                 page $one_owner -DBLIND_CLAIM
-  bad 'abandoned pages are found' page $one_freer -DEARLY_BIT_CLEAR
+  bad 'free blocks are found'    page $one_owner -DNO_OFFER
+  bad 'free blocks are found'    page $one_owner -DOFFER_LOOKS_FIRST
+  bad 'free blocks are found'    page $one_freer -DEARLY_BIT_CLEAR
+  bad 'free blocks are found'    page $one_freer -DNO_SECOND_OFFER
   bad 'true'                     page $wiped -DNO_ADOPT_SECTION
   bad 'released empty'           page $wiped -DNO_FREE_SECTION
 }

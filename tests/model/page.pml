@@ -1,7 +1,8 @@
 /* page.pml - who owns a page: its state, its planes, the flag, and who may take it away.
  *
- * One page descriptor. Two owners, who may each make a page in its slices, allocate, free,
- * close, reopen, collect, retire, abandon and adopt, in any order that the code allows.
+ * One page descriptor. Two owners, who may each make a page in its slices, allocate, free, let
+ * it rest, wake, close, reopen, collect, retire, abandon and adopt it, in any order that the
+ * code allows.
  * Two threads that free blocks of others and claim the page when it is empty. A visitor
  * and a thread that wipes the descriptor, where asked for. Every block is a group of its
  * own, so that to look whether a page is empty takes several steps.
@@ -21,10 +22,11 @@
  * Errors to be found:
  *
  *   NO_COUNT           the state has no count
- *   NO_REOPEN          an owner that closes does not look at the flag
- *   CLOSE_LOOKS_FIRST  it looks at the flag before it sets the state
+ *   NO_WAKE            an owner that lets a page rest does not look at the flag
+ *   REST_LOOKS_FIRST   it looks at the flag before it sets the state
+ *   NO_OWN_CLAIM       an owner that frees the last block of a resting page leaves it
  *   FREE_LOOKS_FIRST   who frees looks at the state before it raises the flag
- *   WEAK_CLOSE         the load of the flag may overtake the store of the state
+ *   WEAK_REST          the load of the flag may overtake the store of the state
  *   WEAK_RAISE         the load of the state may overtake the store of the flag
  *   WEAK_BIT           the loads of other words may overtake the store of the bit
  *   WEAK_ABANDON       the look at the planes may overtake the store of the state
@@ -35,6 +37,9 @@
  *   NO_ADOPT_SECTION   who adopts opens none
  *   BLIND_CLAIM        who claims stores the state, without comparing it
  *   EARLY_BIT_CLEAR    who takes an abandoned page clears its bit before it has it
+ *   NO_OFFER           who frees the first block of an abandoned page does not offer it
+ *   OFFER_LOOKS_FIRST  who abandons looks at the flag before it sets the state
+ *   NO_SECOND_OFFER    who withdraws a stale offer does not look again
  */
 #ifndef BLOCKS
 #define BLOCKS 2
@@ -65,12 +70,12 @@
 #define ABANDONED 1
 #define CLAIMED 2
 #define VISITED 3
-#define OPEN(o) (4 + 2 * (o))
-#define FULL(o) (5 + 2 * (o))
-#define IS_FULL(s) ((s) >= 4 && ((s) & 1))
-#define OWNER_OF(s) (((s) - 4) / 2)
-#define IS_OF(s, o) ((s) == OPEN(o) || (s) == FULL(o))
-#define IS_CLAIMABLE(s) ((s) == ABANDONED || IS_FULL(s))
+#define OPEN(o) (4 + 3 * (o))
+#define FULL(o) (5 + 3 * (o))
+#define RESTING(o) (6 + 3 * (o))
+#define OWNER_OF(s) (((s) - 4) / 3)
+#define IS_OF(s, o) ((s) >= OPEN(o) && (s) <= RESTING(o))
+#define IS_CLAIMABLE(s) ((s) == ABANDONED || ((s) >= 4 && ((s) - 4) % 3 != 0))
 
 /* Who holds a live block: nobody, or an owner (0, 1) or a thread that frees (2, 3). */
 #define NOBODY 0
@@ -85,7 +90,7 @@ byte sort = 0; /* page->kind: what may be allocated from it */
 
 /* The arena. */
 bit used = 0;      /* the page's slices */
-bit abandoned = 0; /* the bit in the bitmap */
+bit abandoned = 0; /* the bit in the bitmap: an offer */
 short abandoned_count = 0;
 
 /* The cells. */
@@ -205,14 +210,42 @@ inline release() {
   }
 }
 
+/* page_offer */
+inline offer() {
+  abandoned_count++;
+  d_step {
+    if
+    :: abandoned -> yes = 1
+    :: else -> yes = 0; abandoned = 1
+    fi
+  }
+  if
+  :: yes -> abandoned_count--
+  :: else
+  fi;
+  yes = 0
+}
+
+/* page_withdraw */
+inline withdraw() {
+  d_step {
+    yes = abandoned;
+    abandoned = 0
+  }
+  if
+  :: yes -> abandoned_count--
+  :: else
+  fi;
+  yes = 0
+}
+
 /* page_turn_over, after the swap of a state s. */
 inline turned_over() {
   if
-  :: s == ABANDONED ->
-     d_step { abandoned = 0; abandoned_count-- }
+  :: s == ABANDONED -> withdraw()
   :: else ->
      d_step {
-       assert(slot[OWNER_OF(s)]); /* a FULL page has a slot */
+       assert(slot[OWNER_OF(s)]); /* a page with an owner has a slot */
        slot[OWNER_OF(s)] = 0
      }
   fi
@@ -249,7 +282,7 @@ inline claim_if_empty() {
      fi;
 #ifdef EARLY_BIT_CLEAR
      if
-     :: s == ABANDONED -> abandoned = 0
+     :: s == ABANDONED -> withdraw(); yes = 1
      :: else
      fi;
 #endif
@@ -313,14 +346,54 @@ inline collect() {
   fi
 }
 
+/* abandon, from a state s that the caller has just read, and to which it has a right. Sets ok
+ * when that was still the state. */
+inline abandon_page(p) {
+#ifdef OFFER_LOOKS_FIRST
+  wants = fr != 0 || flag;
+#else
+  wants = fr != 0;
+#endif
+#ifdef WEAK_ABANDON
+  if
+  :: early = xf; stale = ALL
+  :: skip
+  fi;
+#endif
+  swap_state(ABANDONED, 1);
+  if
+  :: ok ->
+     if
+     :: s == VISITED
+     :: else -> slot[OWNER_OF(s)] = 0
+     fi;
+#ifndef OFFER_LOOKS_FIRST
+     if
+     :: !wants -> wants = flag
+     :: else
+     fi;
+#endif
+     if
+     :: wants -> offer()
+     :: else
+     fi;
+     read_state();
+     claim_if_empty();
+     ok = 1
+  :: else -> stale = 0
+  fi;
+  wants = 0
+}
+
 #define NOTHING 0
 #define HAS_OPEN 1
 #define HAS_FULL 2
+#define HAS_RESTING 3
 
 proctype Owner(byte me) {
   byte s, c, i, stale, early, pending;
   byte has = NOTHING;
-  bit ok, yes;
+  bit ok, yes, wants;
   bit collected; /* since it was opened */
   bit reopen;
   do
@@ -396,27 +469,40 @@ proctype Owner(byte me) {
        holder[i] = NOBODY;
        assert(((fr | xf | stash[me]) & BIT(i)) == 0); /* a live block is not free */
        if
-       :: has == HAS_OPEN ->
-          assert(kind == OPEN(me)); /* nobody takes an open page away */
-          fr = fr | BIT(i)
-       :: else ->
+       :: has == HAS_FULL ->
           assert(kind == FULL(me)); /* a page with a live block stays */
           stash[me] = stash[me] | BIT(i)
+       :: else ->
+          assert(kind == (has == HAS_OPEN -> OPEN(me) : RESTING(me))); /* it stays */
+          fr = fr | BIT(i);
+          if
+          :: has == HAS_RESTING -> FREE_SECTION_BEGIN(me)
+          :: else
+          fi
        fi;
        i = 0
      }
+     if
+#ifndef NO_OWN_CLAIM
+     :: has == HAS_RESTING -> /* free_last_of_group */
+        read_state();
+        claim_if_empty();
+        FREE_SECTION_END(me)
+#endif
+     :: else
+     fi
 
   :: has == HAS_OPEN && flag ->
      collect();
      collected = 1;
      rest()
 
-  /* cell_close_page */
+  /* cell_rest_page */
   :: has == HAS_OPEN && fr == 0 && (collected || !flag) ->
      SECTION_BEGIN(me);
-#if defined(CLOSE_LOOKS_FIRST)
+#if defined(REST_LOOKS_FIRST)
      reopen = flag;
-#elif defined(WEAK_CLOSE)
+#elif defined(WEAK_REST)
      if
      :: reopen = flag; yes = 1
      :: yes = 0
@@ -424,24 +510,70 @@ proctype Owner(byte me) {
 #endif
      d_step {
        assert(kind == OPEN(me)); /* nobody takes an open page away */
-       kind = FULL(me);
+       kind = RESTING(me);
        COUNT_UP
      }
-     has = HAS_FULL;
-#if defined(WEAK_CLOSE)
+     has = HAS_RESTING;
+#if defined(WEAK_REST)
      if
      :: !yes -> reopen = flag
      :: else
      fi;
-#elif !defined(CLOSE_LOOKS_FIRST)
+#elif !defined(REST_LOOKS_FIRST)
      reopen = flag;
 #endif
-#ifdef NO_REOPEN
+#ifdef NO_WAKE
      reopen = 0;
 #endif
      if
-     :: reopen -> reopen = 0; goto open_page
+     :: reopen -> reopen = 0; goto wake
      :: else
+     fi;
+     rest();
+     SECTION_END(me)
+
+  /* cell_wake */
+  :: has == HAS_RESTING && (flag || fr != 0 || !slot[me]) ->
+     SECTION_BEGIN(me);
+wake:
+     if
+     :: !slot[me] -> has = NOTHING
+     :: else ->
+        read_state();
+        if
+        :: s == RESTING(me) ->
+           swap_state(OPEN(me), 0);
+           if
+           :: ok -> has = HAS_OPEN; collected = 0
+           :: else -> has = NOTHING
+           fi
+        :: else -> has = NOTHING
+        fi
+     fi;
+     rest();
+     SECTION_END(me)
+
+  /* cell_close_oldest */
+  :: has == HAS_RESTING && fr == 0 && !flag ->
+     SECTION_BEGIN(me);
+     if
+     :: !slot[me] -> has = NOTHING
+     :: else ->
+        read_state();
+        if
+        :: s == RESTING(me) ->
+           swap_state(FULL(me), 0);
+           if
+           :: ok ->
+              has = HAS_FULL;
+              if
+              :: flag -> goto open_page
+              :: else
+              fi
+           :: else -> has = NOTHING
+           fi
+        :: else -> has = NOTHING
+        fi
      fi;
      rest();
      SECTION_END(me)
@@ -486,8 +618,8 @@ retire:
      release();
      rest()
 
-  /* heap_abandon: the stash has been flushed. */
-  :: has != NOTHING && stash[me] == 0 && abandons < ABANDONS &&
+  /* heap_abandon: the stash has been flushed, and all that rest were woken. */
+  :: (has == HAS_OPEN || has == HAS_FULL) && stash[me] == 0 && abandons < ABANDONS &&
      !HOLDS(HOLDER(me)) ->
      abandons++;
      if
@@ -499,7 +631,6 @@ retire:
         fi
      :: else
      fi;
-abandon: /* page_abandon */
      SECTION_BEGIN(me);
      if
      :: has == HAS_FULL && !slot[me] -> has = NOTHING
@@ -512,22 +643,10 @@ abandon: /* page_abandon */
         :: IS_OF(s, me)
         :: else -> has = NOTHING; break
         fi;
-#ifdef WEAK_ABANDON
+        abandon_page(me);
         if
-        :: early = xf; stale = ALL
-        :: skip
-        fi;
-#endif
-        swap_state(ABANDONED, 1);
-        if
-        :: ok ->
-           d_step { abandoned_count++; slot[me] = 0 }
-           abandoned = 1;
-           has = NOTHING;
-           read_state();
-           claim_if_empty();
-           break
-        :: else -> stale = 0
+        :: ok -> has = NOTHING
+        :: else
         fi
      :: else -> break
      od;
@@ -541,7 +660,7 @@ abandon: /* page_abandon */
      read_state();
      if
      :: s == ABANDONED && sort == 0 ->
-        swap_state(OPEN(me), 1);
+        swap_state(VISITED, 1);
         if
         :: ok ->
            assert(sort == 0); /* what was read under a state is true */
@@ -555,16 +674,37 @@ abandon: /* page_abandon */
         fi
      :: else
      fi;
+     if
+     :: has == NOTHING && kind != ABANDONED -> /* a stale offer */
+        withdraw();
+#ifndef NO_SECOND_OFFER
+        if
+        :: kind == ABANDONED -> offer()
+        :: else
+        fi
+#endif
+     :: else
+     fi;
      ADOPT_SECTION_END(me);
      if
      :: has == HAS_OPEN ->
         collect();
+        read_state();
+        assert(s == VISITED); /* nobody takes away what is set aside */
         if
-        :: fr == 0 -> goto abandon /* nothing to be had: leave it again */
+        :: fr == 0 -> /* nothing to be had: leave it again */
+           has = NOTHING;
+           SECTION_BEGIN(me);
+           abandon_page(me);
+           assert(ok); /* nobody takes away what is set aside */
+           SECTION_END(me)
         :: else -> d_step {
              assert(!slot[me]); /* a slot is taken once */
-             slot[me] = 1
+             slot[me] = 1;
+             kind = OPEN(me);
+             COUNT_UP
            }
+           collected = 1
         fi
      :: else
      fi;
@@ -579,7 +719,7 @@ abandon: /* page_abandon */
 /* free_remote */
 proctype Freer(byte me) {
   byte s, c, i, b, stale, early, pending;
-  bit ok, yes;
+  bit ok, yes, raised;
   do
   :: d_step {
        HOLDS(HOLDER(me)) ->
@@ -622,10 +762,12 @@ proctype Freer(byte me) {
      :: yes = 0
      fi;
 #endif
-     if
-     :: flag == 0 -> flag = 1
-     :: else
-     fi;
+     d_step {
+       if
+       :: flag == 0 -> flag = 1; raised = 1
+       :: else
+       fi
+     }
 #if defined(WEAK_RAISE)
      if
      :: !yes -> read_state()
@@ -634,6 +776,13 @@ proctype Freer(byte me) {
 #elif !defined(FREE_LOOKS_FIRST)
      read_state();
 #endif
+#ifndef NO_OFFER
+     if
+     :: raised && s == ABANDONED -> offer()
+     :: else
+     fi;
+#endif
+     raised = 0;
      claim_if_empty();
 done:
      b = 0;
@@ -646,9 +795,9 @@ done:
 /* visit_abandoned_page: once. */
 proctype Visitor(byte me) {
   byte s, c, i, stale, early, pending;
-  bit ok, yes;
+  bit ok, yes, wants;
   if
-  :: abandoned ->
+  :: kind == ABANDONED ->
      read_state();
      if
      :: s == ABANDONED ->
@@ -656,16 +805,11 @@ proctype Visitor(byte me) {
         if
         :: ok ->
            turned_over();
-           collect();
-           assert(exists); /* nobody takes a visited page away */
+           assert(exists); /* nobody takes away what is set aside */
            read_state();
-           assert(s == VISITED); /* nobody takes a visited page away */
-           swap_state(ABANDONED, 1);
-           assert(ok); /* nobody takes a visited page away */
-           abandoned_count++;
-           abandoned = 1;
-           read_state();
-           claim_if_empty()
+           assert(s == VISITED); /* nobody takes away what is set aside */
+           abandon_page(me);
+           assert(ok) /* nobody takes away what is set aside */
         :: else
         fi
      :: else
@@ -738,8 +882,8 @@ init {
     :: else -> break
     od;
     assert(!(IS_CLAIMABLE(kind) && (fr | xf) == ALL)); /* nothing empty stays behind */
-    assert(kind != ABANDONED || abandoned);            /* abandoned pages are found */
-    assert(abandoned_count == (kind == ABANDONED));    /* abandoned pages are counted */
+    assert(kind != ABANDONED || abandoned || (fr | xf) == 0); /* free blocks are found */
+    assert(abandoned_count == abandoned);              /* offers are counted */
     assert(slot[0] == IS_OF(kind, 0) && slot[1] == IS_OF(kind, 1)) /* slots are right */
   }
 }
