@@ -743,8 +743,10 @@ mi_decl_export bool mi_heap_visit_blocks(const mi_heap_t* heap, bool visit_all_b
  *   visit_blocks  blocks too, not only areas
  *   visitor, arg  the function to call and its last argument
  * Other threads may free such blocks, or adopt such areas, at the same time; the caller
- * rules that out if it must. Returns true when all was visited; false when the visitor
- * stopped it, and always while mi_option_visit_abandoned is 0. Any thread may call it. */
+ * rules that out if it must. An area that another such visit looks at just then is left
+ * out. Returns true when all was visited; false when the visitor stopped it or is NULL, and
+ * always while mi_option_visit_abandoned is 0, with EPERM through the registered error
+ * function. Any thread may call it. */
 mi_decl_export bool mi_abandoned_visit_blocks(mi_subproc_id_t subproc, int heap_tag,
                                               bool visit_blocks,
                                               mi_block_visit_fun* visitor, void* arg);

@@ -31,6 +31,7 @@ check_programs = \
 	tests/test_model \
 	tests/test_mutator \
 	tests/test_tags \
+	tests/test_visit \
 	tests/test_process
 
 tests_test_base_SOURCES = tests/test_base.c tests/test.h
@@ -47,6 +48,7 @@ tests_test_cage_SOURCES = tests/test_cage.c tests/test.h
 tests_test_model_SOURCES = tests/test_model.c tests/test.h
 tests_test_mutator_SOURCES = tests/test_mutator.c tests/test.h
 tests_test_tags_SOURCES = tests/test_tags.c tests/test.h
+tests_test_visit_SOURCES = tests/test_visit.c tests/test.h
 tests_test_process_SOURCES = tests/test_process.c tests/test.h
 
 tests_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
@@ -66,6 +68,7 @@ tests_test_cage_CPPFLAGS = $(tests_cppflags)
 tests_test_model_CPPFLAGS = $(tests_cppflags)
 tests_test_mutator_CPPFLAGS = $(tests_cppflags)
 tests_test_tags_CPPFLAGS = $(tests_cppflags)
+tests_test_visit_CPPFLAGS = $(tests_cppflags)
 tests_test_process_CPPFLAGS = $(tests_cppflags)
 
 tests_test_base_LDADD = $(tests_ldadd)
@@ -83,6 +86,7 @@ tests_test_cage_LDADD = $(tests_ldadd)
 tests_test_model_LDADD = $(tests_ldadd)
 tests_test_mutator_LDADD = $(tests_ldadd)
 tests_test_tags_LDADD = $(tests_ldadd)
+tests_test_visit_LDADD = $(tests_ldadd)
 tests_test_process_LDADD = $(tests_ldadd)
 
 # The system calls as tests/system.h lets them fail.

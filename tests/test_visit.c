@@ -16,9 +16,11 @@
 
 #define MiB (1024 * KiB)
 
-/* Blocks from half of this on get a mapping of their own. */
+/* Blocks of more than half of this get a mapping of their own when no arena has room, and
+ * those that are larger than any arena always. */
 #define ARENA_RESERVE (64 * MiB)
 #define HUGE_MIN (ARENA_RESERVE / 2 + 1)
+#define HUGE_SIZE (4 * ARENA_RESERVE)
 
 /* For threads and children, where Check does not hear of a failure: end the process. */
 static _Noreturn void require_failed(int line, const char *text) {
@@ -96,7 +98,8 @@ static void actor_end(struct actor *actor) {
 /* ---- the model ---- */
 
 #define ACTORS_MAX 4
-#define OWNERS_MAX (ACTORS_MAX + 4)
+#define MUTATORS_MAX 4
+#define OWNERS_MAX (ACTORS_MAX + MUTATORS_MAX)
 #define HEAPS_MAX 64
 #define BLOCKS_MAX 20000
 #define AREAS_MAX 8000
@@ -165,8 +168,7 @@ static struct owner_model *owner_add(struct owner_model owner) {
 
 /* Its heaps can be used: it is current where it is bound, or can be bound. */
 static bool owner_is_usable(const struct owner_model *owner) {
-  return owner->is_used &&
-         (owner->actor == NULL || *current_of(owner->actor) == owner);
+  return owner->is_used && (owner->actor == NULL || *current_of(owner->actor) == owner);
 }
 
 static void bind_task(void *argument) {
@@ -222,7 +224,7 @@ static struct heap_model *heap_add(struct heap_model wanted) {
     owner_do(heap->owner, heap_task, heap);
     return heap;
   }
-  require(!"room for a heap");
+  require_failed(__LINE__, "there is room for a heap");
   return NULL;
 }
 
@@ -307,9 +309,14 @@ static void thread_end(struct actor *actor) {
 
 /* A mutator, bound nowhere; NULL when there are as many as can be. */
 static struct owner_model *mutator_new(void) {
+  size_t count = 0;
+  for (size_t i = 0; i < OWNERS_MAX; i++) {
+    count += model.owners[i].is_used && model.owners[i].mutator != NULL;
+  }
+  if (count == MUTATORS_MAX) return NULL;
   struct owner_model *owner =
       owner_add((struct owner_model){.subprocess = main_owner->subprocess});
-  if (owner == NULL) return NULL;
+  require(owner != NULL);
   owner->mutator = mirt_mutator_create();
   require(owner->mutator != NULL);
   return owner;
@@ -354,10 +361,8 @@ static size_t exact_size(size_t size) {
 
 /* By the thread that the heap's owner is bound to. */
 static void allocate_plain(struct heap_model *heap, size_t size) {
-  char *p =
-      heap->is_backing ? mi_malloc(size) : (char *)mi_heap_malloc(heap->heap, size);
-  block_add(heap,
-            (struct block_model){.p = p, .size = size, .exact = exact_size(size)});
+  char *p = heap->is_backing ? mi_malloc(size) : (char *)mi_heap_malloc(heap->heap, size);
+  block_add(heap, (struct block_model){.p = p, .size = size, .exact = exact_size(size)});
 }
 
 static void allocate_aligned(struct heap_model *heap, size_t size, size_t alignment,
@@ -378,7 +383,9 @@ static void allocate_any(struct heap_model *heap, struct dice *dice) {
   const size_t size = any_size(dice);
   switch (dice_roll(dice, 16)) {
     case 0: allocate_aligned(heap, size, (size_t)16 << dice_roll(dice, 14), 0); break;
-    case 1: allocate_aligned(heap, size % KiB, (size_t)32 << dice_roll(dice, 6), 8); break;
+    case 1:
+      allocate_aligned(heap, size % KiB, (size_t)32 << dice_roll(dice, 6), 8);
+      break;
     case 2:
       block_add(heap, (struct block_model){.p = mi_heap_calloc(heap->heap, 1, size % KiB),
                                            .size = size % KiB,
@@ -690,7 +697,8 @@ static void check_block(const struct block_model *block,
                         const struct shown_block *shown) {
   require(shown->heap == block->now && shown->tag == block->tag);
   if (!block->is_inside) require(shown->block == block->p);
-  require(shown->block <= block->p && block->p + block->size <= shown->block + shown->size);
+  require(shown->block <= block->p &&
+          block->p + block->size <= shown->block + shown->size);
   require((size_t)(block->p - shown->block) + block->usable == shown->size);
   if (block->exact != 0) require(shown->size == block->exact);
 }
@@ -817,11 +825,12 @@ static void stage_end(void) {
   for (size_t i = 1; i < ACTORS_MAX; i++) {
     if (model.actors[i].is_used) thread_end(&model.actors[i]);
   }
+  while (*current_of(main_actor) != main_owner) {
+    owner_unbind_from(*current_of(main_actor));
+  }
   for (size_t i = 0; i < OWNERS_MAX; i++) {
     struct owner_model *owner = &model.owners[i];
-    if (!owner->is_used || owner->mutator == NULL) continue;
-    if (owner->actor != NULL) owner_unbind_from(owner);
-    mutator_end(owner);
+    if (owner->is_used && owner->mutator != NULL) mutator_end(owner);
   }
   for (size_t i = 0; i < HEAPS_MAX; i++) {
     if (model.heaps[i].heap != NULL && !model.heaps[i].is_backing) {
@@ -843,4 +852,1310 @@ static TCase *stage_case(Suite *suite, const char *name) {
   TCase *test_case = case_begin(suite, name);
   tcase_add_checked_fixture(test_case, stage_begin, stage_end_checked);
   return test_case;
+}
+
+/* ---- where a block is ---- */
+
+/* Of a live block: what its page is. Of a free one: where it is free. */
+enum place {
+  IN_OPEN,
+  IN_RESTING,
+  IN_FULL,
+  IN_ABANDONED,
+  IN_LARGE,
+  IN_MAPPING,
+  FREE_IN_PLANE,
+  FREE_IN_XFREE,
+  FREE_IN_WORD,
+  FREE_ON_STASH,
+  GONE,
+  PLACES
+};
+
+static enum place place_of(const void *p) {
+  const struct page *page = page_map_find(p);
+  if (page == NULL) return GONE;
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  const uint32_t owner = page_state_owner(state);
+  if (owner == PAGE_NONE || owner == PAGE_CLAIMED) return GONE;
+  if (atomic_flag_get(&page->is_large)) {
+    return page->arena->id == 0 ? IN_MAPPING : IN_LARGE;
+  }
+  const size_t index = page_block_index(page, p);
+  const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
+  const atomic_word *word = &page->free[index / WORD_BITS];
+  if ((atomic_load_relaxed(word) & bit) != 0) return FREE_IN_PLANE;
+  if ((atomic_load_relaxed(&page_xfree(page)[index / WORD_BITS]) & bit) != 0) {
+    return FREE_IN_XFREE;
+  }
+  if (owner == PAGE_ABANDONED) return IN_ABANDONED;
+  const struct cell *cell = page_cell(page);
+  if (page->taken == word && (cell->word & bit) != 0) return FREE_IN_WORD;
+  if (cell_stash_contains(cell, page_block(page, index))) return FREE_ON_STASH;
+  if ((owner & PAGE_FULL) != 0) return IN_FULL;
+  return (state & PAGE_RESTING) != 0 ? IN_RESTING : IN_OPEN;
+}
+
+static size_t count_live(enum place place) {
+  size_t count = 0;
+  for (size_t i = 0; i < model.count; i++) count += place_of(model.blocks[i].p) == place;
+  return count;
+}
+
+/* Blocks that have been freed: where are they? */
+static void *freed[BLOCKS_MAX];
+static size_t freed_count;
+
+static void note_doomed(void) {
+  freed_count = 0;
+  for (size_t i = 0; i < model.count; i++) {
+    if (model.blocks[i].is_doomed) freed[freed_count++] = model.blocks[i].p;
+  }
+}
+
+static size_t count_freed(enum place place) {
+  size_t count = 0;
+  for (size_t i = 0; i < freed_count; i++) count += place_of(freed[i]) == place;
+  return count;
+}
+
+/* ---- pages of all kinds ---- */
+
+/* One block of each class, then several; some freed by the owner, some by another thread. */
+START_TEST(all_size_classes) {
+  struct dice dice = dice_new(1);
+  struct heap_model *heap = heap_new(main_owner, 1, true);
+  for (size_t i = 0; i < CLASS_COUNT; i++) fill(heap, 1, class_block_size(i));
+  check_world();
+  for (size_t i = 0; i < CLASS_COUNT; i++) {
+    fill(heap, 1, i == 0 ? 0 : class_block_size(i - 1) + 1);
+    fill(heap, i < CLASS_COUNT / 2 ? 100 : 6, class_block_size(i));
+  }
+  check_world();
+  free_by_owner(heap, &dice, 2);
+  check_world();
+  free_by_other(heap, &dice, 2);
+  check_world();
+  owner_collect_now(main_owner, false);
+  check_world();
+  owner_collect_now(main_owner, true);
+  check_world();
+  free_by_owner(heap, &dice, 1);
+  ck_assert_uint_eq(model.count, 0);
+  check_world();
+}
+END_TEST
+
+/* Loop test: each way for a block of an open, resting or FULL page to be free, for block
+ * sizes of many blocks to a page, of few, and of one. */
+static const size_t page_sizes[] = {16, 48, 512, 4096, 24576, 65536, 131072};
+
+static struct block_model *live_in(const struct heap_model *heap, enum place place) {
+  for (size_t i = 0; i < model.count; i++) {
+    struct block_model *block = &model.blocks[i];
+    if (block->heap == heap && place_of(block->p) == place) return block;
+  }
+  return NULL;
+}
+
+START_TEST(pages_of_a_cell) {
+  struct dice dice = dice_new(2);
+  const size_t size = page_sizes[_i];
+  const size_t per_page = (page_slices_for(size) << SLICE_SHIFT) / size;
+  const size_t pages = per_page > 1000 ? 4 : 12;
+  struct heap_model *heap = heap_new(main_owner, 1, true);
+  const size_t few = per_page > 1 ? per_page / 2 : 0;
+  fill(heap, pages * per_page + few, size);
+  ck_assert(count_live(IN_RESTING) > 0 && (pages == 4 || count_live(IN_FULL) > 0));
+  if (few > 0) ck_assert_uint_gt(count_live(IN_OPEN), 0);
+  check_world();
+
+  static const enum place places[] = {IN_OPEN, IN_RESTING, IN_FULL};
+  for (size_t k = 0; k < COUNT_OF(places); k++) {
+    for (int by_other = 0; by_other < 2; by_other++) {
+      for (int i = 0; i < 3; i++) {
+        struct block_model *block = live_in(heap, places[k]);
+        if (block == NULL) continue;
+        block->is_doomed = true;
+        note_doomed();
+        if (by_other) {
+          thread_run(free_doomed_in_thread, NULL);
+        } else {
+          free_doomed_task(NULL);
+        }
+        ck_assert(place_of(freed[0]) >= FREE_IN_PLANE);
+        check_world();
+      }
+    }
+  }
+  /* And many at once. */
+  for (int round = 0; round < 4; round++) {
+    free_by_owner(heap, &dice, 4);
+    check_world();
+    free_by_other(heap, &dice, 4);
+    check_world();
+    fill(heap, per_page, size);
+    check_world();
+  }
+}
+END_TEST
+
+/* The places where a block can be free are all met, and none is shown as live. */
+START_TEST(freed_blocks_are_not_shown) {
+  enum { SIZE = 1024, PER_PAGE = 64, PAGES = 14 };
+  struct dice dice = dice_new(3);
+  struct heap_model *heap = heap_new(main_owner, 1, true);
+  fill(heap, PAGES * PER_PAGE + PER_PAGE / 2, SIZE);
+  ck_assert(count_live(IN_FULL) > 0 && count_live(IN_RESTING) > 0);
+  ck_assert_uint_gt(count_live(IN_OPEN), 0);
+
+  /* By others: in pages of each kind, no bit of the owner's plane. */
+  doom(heap, &dice, 5);
+  note_doomed();
+  thread_run(free_doomed_in_thread, NULL);
+  ck_assert_uint_eq(count_freed(FREE_IN_XFREE), freed_count);
+  check_world();
+
+  /* By the owner: into FULL pages, to the stash, few enough that it holds them. */
+  struct block_model *block;
+  for (int i = 0; i < 8; i++) {
+    block = live_in(heap, IN_FULL);
+    block->is_doomed = true;
+    note_doomed();
+    free_doomed_task(NULL);
+    ck_assert_int_eq(place_of(freed[0]), FREE_ON_STASH);
+    check_world();
+  }
+  /* What another thread freed beside those on the stash. */
+  free_by_other(heap, &dice, 3);
+  check_world();
+  /* Into an open page whose group is in hand: all free blocks of that group are in the
+   * plane, and after the next allocation some are in the word. */
+  free_by_owner(heap, &dice, 2);
+  check_world();
+  size_t in_word = 0;
+  for (int i = 0; i < 200; i++) {
+    doom(heap, &dice, 20);
+    note_doomed();
+    free_doomed_task(NULL);
+    fill(heap, 1, SIZE);
+    in_word += count_freed(FREE_IN_WORD);
+    if (i % 10 == 0) check_world();
+  }
+  ck_assert_uint_gt(in_word, 0);
+  check_world();
+}
+END_TEST
+
+/* All blocks of a page are freed by another thread: the page goes, or stays and shows
+ * none. */
+START_TEST(emptied_by_others) {
+  struct dice dice = dice_new(4);
+  struct heap_model *heap = heap_new(main_owner, 1, true);
+  for (size_t k = 0; k < COUNT_OF(page_sizes); k++) {
+    fill(heap, 3, page_sizes[k]);
+    free_by_other(heap, &dice, 1);
+    ck_assert_uint_eq(model.count, 0);
+    check_world();
+  }
+  for (size_t k = 0; k < COUNT_OF(page_sizes); k++) {
+    fill(heap, ((size_t)14 << SLICE_SHIFT) / page_sizes[k] / (k < 2 ? 8 : 1),
+         page_sizes[k]);
+    free_by_other(heap, &dice, 1);
+    check_world();
+    fill(heap, 1, page_sizes[k]);
+    check_world();
+  }
+}
+END_TEST
+
+START_TEST(large_and_huge_blocks) {
+  struct dice dice = dice_new(5);
+  struct heap_model *heap = heap_new(main_owner, 1, true);
+  struct heap_model *kept = heap_new(main_owner, 63, false);
+  for (int round = 0; round < 3; round++) {
+    for (size_t slices = 1; slices < 20; slices++) {
+      fill(heap, 1, CLASS_SIZE_MAX + (slices << SLICE_SHIFT));
+      fill(kept, 1, CLASS_SIZE_MAX + (slices << SLICE_SHIFT) - 1);
+    }
+    fill(heap, 2, HUGE_SIZE);
+    fill(kept, 2, HUGE_SIZE + 1);
+    ck_assert_uint_ge(count_live(IN_MAPPING), 4);
+    check_world();
+    free_by_owner(heap, &dice, 2);
+    check_world();
+    free_by_other(heap, &dice, 2);
+    free_by_other(kept, &dice, 2);
+    check_world();
+  }
+  fill(kept, 2, HUGE_SIZE);
+  heap_destroy(heap);
+  check_world();
+  heap_delete(kept);
+  ck_assert_uint_ge(count_live(IN_MAPPING), 2);
+  check_world();
+  free_by_other(NULL, &dice, 1);
+  check_world();
+}
+END_TEST
+
+START_TEST(aligned_blocks) {
+  struct dice dice = dice_new(6);
+  struct heap_model *heap = heap_new(main_owner, 1, false);
+  for (size_t alignment = 16; alignment <= 4 * MiB; alignment *= 2) {
+    for (size_t size = 1; size <= MiB; size = size * 7 + 1) {
+      fill_aligned(heap, 2, size, alignment, 0);
+      if (alignment <= 64 * KiB) fill_aligned(heap, 3, size, alignment, 8);
+      if (alignment <= 4 * KiB) fill_aligned(heap, 3, size, alignment, alignment - 1);
+    }
+  }
+  size_t inside = 0;
+  for (size_t i = 0; i < model.count; i++) {
+    const struct block_model *block = &model.blocks[i];
+    inside += page_block(page_map_find(block->p),
+                         page_block_index(page_map_find(block->p), block->p)) != block->p;
+  }
+  ck_assert_uint_gt(inside, 0);
+  check_world();
+  free_by_owner(heap, &dice, 3);
+  check_world();
+  free_by_other(heap, &dice, 3);
+  check_world();
+  heap_delete(heap);
+  check_world();
+}
+END_TEST
+
+/* A visitor may touch all bytes that it is told of. */
+struct toucher {
+  size_t touched, untouchable; /* blocks */
+};
+
+static bool touch_ends(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                       size_t block_size, void *argument) {
+  struct toucher *toucher = argument;
+  (void)heap, (void)area;
+  if (block == NULL) return true;
+  if (mi_usable_size(block) < block_size) {
+    toucher->untouchable++;
+    return true;
+  }
+  touch_write(block);
+  touch_write((char *)block + block_size - 1);
+  toucher->touched++;
+  return true;
+}
+
+static void allocate_guarded_task(void *argument) {
+  struct heap_model *heap = argument;
+  mi_heap_guarded_set_sample_rate(heap->heap, 1, 0);
+  mi_heap_guarded_set_size_bound(heap->heap, 0, 100 * KiB);
+  for (size_t size = 1; size < 100 * KiB; size = size * 3 + 1) {
+    block_add(heap, (struct block_model){.p = mi_heap_malloc(heap->heap, size),
+                                         .size = size,
+                                         .is_inside = true});
+  }
+}
+
+START_TEST(guarded_blocks) {
+  struct heap_model *heap = heap_new(main_owner, 1, false);
+  struct toucher toucher = {0, 0};
+  allocate_guarded_task(heap);
+  ck_assert(mi_heap_visit_blocks(heap->heap, true, touch_ends, &toucher));
+  ck_assert_uint_eq(toucher.untouchable, 0);
+  ck_assert_uint_eq(toucher.touched, model.count);
+  check_world();
+  heap_delete(heap);
+  check_world();
+}
+END_TEST
+
+/* ---- heaps, tags ---- */
+
+START_TEST(empty_heaps) {
+  struct dice dice = dice_new(10);
+  struct heap_model *unused = heap_new(main_owner, 1, true);
+  struct heap_model *emptied = heap_new(main_owner, 1, true);
+  check_world();
+  fill_any(emptied, 500, &dice);
+  free_by_owner(emptied, &dice, 1);
+  check_world();
+  for (int force = 0; force < 2; force++) {
+    owner_collect_now(main_owner, force);
+    check_world();
+  }
+  heap_delete(unused);
+  check_world();
+  fill_any(emptied, 500, &dice);
+  heap_destroy(emptied);
+  ck_assert_uint_eq(model.count, 0);
+  check_world();
+}
+END_TEST
+
+START_TEST(heaps_after_collecting) {
+  struct dice dice = dice_new(11);
+  struct heap_model *heap = heap_new(main_owner, 63, false);
+  for (int round = 0; round < 6; round++) {
+    fill_any(heap, 500, &dice);
+    free_by_owner(heap, &dice, 3);
+    free_by_other(heap, &dice, 3);
+    check_world();
+    owner_collect_now(main_owner, round % 2 == 0);
+    check_world();
+  }
+}
+END_TEST
+
+/* A heap is deleted: its blocks are shown with no heap, and with the backing heap when
+ * that has adopted them. */
+START_TEST(deleted_heaps) {
+  struct dice dice = dice_new(12);
+  struct heap_model *backing = heap_backing_of(main_owner);
+  for (int may_destroy = 0; may_destroy < 2; may_destroy++) {
+    struct heap_model *heap = heap_new(main_owner, 0, may_destroy);
+    fill(heap, 2000, 200);
+    fill_any(heap, 300, &dice);
+    free_by_owner(heap, &dice, 3);
+    free_by_other(heap, &dice, 4);
+    check_world();
+    heap_delete(heap);
+    check_world();
+    const size_t adopted = (size_t)stats_now().pages_adopted;
+    fill(backing, 4000, 200);
+    ck_assert_uint_gt((size_t)stats_now().pages_adopted, adopted);
+    check_world();
+    free_by_owner(backing, &dice, 2);
+    check_world();
+    owner_collect_now(main_owner, true);
+    check_world();
+    free_by_other(NULL, &dice, 2);
+    check_world();
+  }
+}
+END_TEST
+
+/* Several heaps with the same tag, and several tags; an arena of their own too. */
+START_TEST(heaps_with_tags) {
+  struct dice dice = dice_new(13);
+  struct heap_model *heaps[2 * COUNT_OF(tags) + 1];
+  mi_arena_id_t arena = 0;
+  ck_assert_int_eq(mi_reserve_os_memory_ex(16 * MiB, false, false, true, &arena), 0);
+  size_t count = 0;
+  for (size_t i = 0; i < COUNT_OF(tags); i++) {
+    heaps[count++] = heap_new(main_owner, tags[i], true);
+    heaps[count++] = heap_new(main_owner, tags[i], false);
+  }
+  heaps[count++] =
+      heap_add((struct heap_model){.owner = main_owner, .tag = 1, .arena = arena});
+  for (size_t i = 0; i < count; i++) {
+    if (heaps[i]->arena != 0) {
+      fill(heaps[i], 1000, 100);
+    } else {
+      fill_any(heaps[i], 300, &dice);
+    }
+    free_by_owner(heaps[i], &dice, 3);
+    free_by_other(heaps[i], &dice, 3);
+  }
+  check_world();
+  for (size_t i = 0; i < count; i += 2) {
+    heap_delete(heaps[i]);
+    check_world();
+  }
+  for (size_t i = 1; i < count; i += 2) {
+    fill_any(heaps[i], 300, &dice);
+    check_world();
+    heap_destroy(heaps[i]);
+    check_world();
+  }
+  /* A tag that nobody has. */
+  static struct view view;
+  view_clear(&view);
+  ck_assert(mirt_visit_tag(4711, true, see, &view));
+  ck_assert(mirt_visit_tag(MIRT_TAG_MAX + 1, true, see, &view));
+  ck_assert(mi_abandoned_visit_blocks(NULL, 4711, true, see, &view));
+  ck_assert_uint_eq(view.area_count, 0);
+}
+END_TEST
+
+/* ---- threads, mutators ---- */
+
+/* A thread ends, and leaves pages of all kinds; others free some, adopt some, free all. */
+START_TEST(ended_threads) {
+  struct dice dice = dice_new(20);
+  for (int round = 0; round < 2; round++) {
+    struct owner_model *thread = thread_new(NULL);
+    struct heap_model *heaps[] = {heap_backing_of(thread), heap_new(thread, 1, true),
+                                  heap_new(thread, 63, false)};
+    for (size_t i = 0; i < COUNT_OF(heaps); i++) {
+      fill_any(heaps[i], 800, &dice);
+      fill(heaps[i], 1000, 320);
+      free_by_owner(heaps[i], &dice, 3);
+      free_by_other(heaps[i], &dice, 4);
+    }
+    check_world();
+    thread_end(thread->actor);
+    ck_assert_uint_gt(count_live(IN_ABANDONED), 0);
+    check_world();
+    doom(NULL, &dice, 3); /* by this thread, which has an owner */
+    note_doomed();
+    free_doomed_task(NULL);
+    ck_assert_uint_gt(count_freed(FREE_IN_XFREE), 0);
+    check_world();
+    free_by_other(NULL, &dice, 3);
+    check_world();
+    const size_t adopted = (size_t)stats_now().pages_adopted;
+    struct heap_model *heirs[] = {heap_new(main_owner, 1, false),
+                                  heap_new(main_owner, 63, true),
+                                  heap_backing_of(main_owner)};
+    for (size_t i = 0; i < COUNT_OF(heirs); i++) {
+      fill(heirs[i], 2000, 320);
+      fill_any(heirs[i], 400, &dice);
+      check_world();
+    }
+    ck_assert_uint_gt((size_t)stats_now().pages_adopted, adopted);
+    free_by_other(NULL, &dice, 1);
+    check_world();
+    heap_delete(heirs[0]);
+    heap_destroy(heirs[1]);
+    check_world();
+    free_by_other(NULL, &dice, 2);
+    check_world();
+  }
+}
+END_TEST
+
+/* What threads of a sub-process leave is shown for that one only. */
+START_TEST(sub_processes) {
+  struct dice dice = dice_new(21);
+  mi_subproc_id_t ids[] = {NULL, subprocess_new(), subprocess_new()};
+  for (size_t i = 0; i < COUNT_OF(ids); i++) {
+    struct owner_model *thread = thread_new(ids[i]);
+    fill_any(heap_backing_of(thread), 300, &dice);
+    fill_any(heap_new(thread, 1, false), 300, &dice);
+    check_world();
+    thread_end(thread->actor);
+    check_world();
+  }
+  free_by_other(NULL, &dice, 3);
+  check_world();
+  for (size_t i = 0; i < COUNT_OF(ids); i++) {
+    struct owner_model *heir = thread_new(ids[i]);
+    fill_any(heap_backing_of(heir), 300, &dice);
+    fill_any(heap_new(heir, 1, false), 300, &dice);
+    check_world();
+    thread_end(heir->actor);
+  }
+  check_world();
+  free_by_other(NULL, &dice, 1);
+  check_world();
+  for (size_t i = 1; i < COUNT_OF(ids); i++) mi_subproc_delete(ids[i]);
+}
+END_TEST
+
+/* The world is stopped: threads wait in the midst of their work, and this one, or one
+ * that has never allocated, looks at all that they have. */
+static void *check_in_thread(void *argument) {
+  (void)argument;
+  static struct view view;
+  const mi_stats_t before = stats_now();
+  struct question question = {.kind = OF_TAG, .tag = -1};
+  view_clear(&view);
+  require(ask(&question, true, see, &view));
+  check_view(&view, &question);
+  for (size_t i = 0; i < OWNERS_MAX; i++) {
+    if (!model.owners[i].is_used || model.owners[i].mutator == NULL) continue;
+    question = (struct question){.kind = OF_OWNER, .owner = &model.owners[i]};
+    view_clear(&view);
+    require(ask(&question, true, see, &view));
+    check_view(&view, &question);
+  }
+  /* It has nothing itself. */
+  view_clear(&view);
+  require(mirt_visit_owner_heaps(NULL, true, see, &view) && view.area_count == 0);
+  const mi_stats_t after = stats_now();
+  require(memcmp(&before, &after, sizeof before) == 0);
+  question = (struct question){.kind = OF_ABANDONED, .tag = -1};
+  view_clear(&view);
+  require(ask(&question, true, see, &view));
+  check_view(&view, &question);
+  return NULL;
+}
+
+START_TEST(stopped_world) {
+  struct dice dice = dice_new(22);
+  struct owner_model *threads[ACTORS_MAX - 1];
+  struct heap_model *heaps[3 * COUNT_OF(threads)];
+  size_t count = 0;
+  for (size_t i = 0; i < COUNT_OF(threads); i++) {
+    threads[i] = thread_new(NULL);
+    heaps[count++] = heap_backing_of(threads[i]);
+    heaps[count++] = heap_new(threads[i], 1, i == 0);
+    heaps[count++] = heap_new(threads[i], 63, i == 1);
+  }
+  struct heap_model *own = heap_new(main_owner, 1, false);
+  fill_any(own, 200, &dice);
+  for (int round = 0; round < 3; round++) {
+    for (size_t i = 0; i < count; i++) {
+      fill_any(heaps[i], 200, &dice);
+      free_by_owner(heaps[i], &dice, 3);
+      doom(heaps[(i + 3) % count], &dice, 10); /* by a thread that has an owner */
+      owner_do(heaps[i]->owner, free_doomed_task, NULL);
+      fill_any(heaps[i], 20, &dice);
+    }
+    check_world();
+    thread_run(check_in_thread, NULL);
+    if (round == 1) thread_end(threads[0]->actor), count -= 3;
+    if (round == 1) memmove(heaps, heaps + 3, count * sizeof *heaps);
+  }
+}
+END_TEST
+
+/* Mutators that are bound nowhere, to this thread, to a thread that waits, over another;
+ * that move, and end. */
+START_TEST(mutators) {
+  struct dice dice = dice_new(23);
+  struct owner_model *thread = thread_new(NULL);
+  struct owner_model *a = mutator_new(), *b = mutator_new();
+  struct heap_model *heaps[] = {heap_backing_of(a), heap_new(a, 1, true),
+                                heap_backing_of(b), heap_new(b, 63, false),
+                                heap_new(thread, 1, false)};
+  for (size_t i = 0; i < COUNT_OF(heaps); i++) {
+    fill_any(heaps[i], 300, &dice);
+    free_by_owner(heaps[i], &dice, 3);
+    free_by_other(heaps[i], &dice, 3);
+  }
+  check_world();
+  owner_bind_to(a, main_actor);
+  check_world();
+  fill_any(heaps[1], 100, &dice);
+  owner_bind_to(b, main_actor);
+  check_world();
+  free_by_owner(heaps[3], &dice, 2);
+  owner_unbind_from(b);
+  owner_bind_to(b, thread->actor);
+  fill_any(heaps[2], 100, &dice);
+  check_world();
+  thread_run(check_in_thread, NULL);
+  owner_unbind_from(a);
+  owner_bind_to(a, thread->actor);
+  free_by_owner(heaps[0], &dice, 3);
+  check_world();
+  heap_destroy(heaps[1]);
+  thread_end(thread->actor); /* unbinds both */
+  check_world();
+  mutator_end(b);
+  check_world();
+  fill_any(heaps[0], 300, &dice); /* adopts */
+  check_world();
+  mutator_end(a);
+  check_world();
+  free_by_other(NULL, &dice, 2);
+  check_world();
+}
+END_TEST
+
+/* In the child of a fork the other threads' blocks are nobody's. */
+static void check_in_child(void *argument) {
+  struct dice dice = dice_new(25);
+  for (size_t i = 1; i < ACTORS_MAX; i++) {
+    struct actor *actor = &model.actors[i];
+    if (!actor->is_used) continue;
+    for (struct owner_model *o = *current_of(actor); o != NULL; o = o->below) {
+      owner_forget(o);
+    }
+    actor->is_used = false;
+  }
+  check_world();
+  free_by_owner(argument, &dice, 2);
+  doom(NULL, &dice, 2);
+  free_doomed_task(NULL);
+  check_world();
+  stage_end();
+}
+
+START_TEST(child_of_a_fork) {
+  struct dice dice = dice_new(24);
+  if (TEST_THREAD_SANITIZER) return; /* it ends the child of a process with threads */
+  struct owner_model *thread = thread_new(NULL);
+  struct owner_model *bound = mutator_new(), *nowhere = mutator_new();
+  struct heap_model *heaps[] = {heap_backing_of(thread), heap_new(thread, 1, false),
+                                heap_backing_of(bound), heap_backing_of(nowhere),
+                                heap_new(main_owner, 1, false)};
+  for (size_t i = 0; i < COUNT_OF(heaps); i++) {
+    fill_any(heaps[i], 300, &dice);
+    fill(heaps[i], 1000, 1024);
+    free_by_owner(heaps[i], &dice, 3);
+    free_by_other(heaps[i], &dice, 3);
+    fill(heaps[i], 10, 512);
+    fill(heaps[i], 500, 1280); /* FULL pages, to free into */
+    size_t chosen = 0;
+    for (size_t k = 0; k < model.count && chosen < 5; k++) {
+      struct block_model *block = &model.blocks[k];
+      if (block->heap != heaps[i] || block->exact != 1280) continue;
+      if (place_of(block->p) != IN_FULL) continue;
+      block->is_doomed = true;
+      chosen++;
+    }
+    ck_assert_uint_eq(chosen, 5);
+    note_doomed();
+    owner_do(heaps[i]->owner, free_doomed_task, NULL);
+    ck_assert_uint_eq(count_freed(FREE_ON_STASH), 5);
+  }
+  owner_bind_to(bound, thread->actor);
+  check_world();
+  ck_assert_int_eq(child_run(check_in_child, heaps[4]), 0);
+  check_world();
+}
+END_TEST
+
+/* ---- visitors that stop; what is refused ---- */
+
+/* Answers true so many times, and then false. */
+struct stopper {
+  size_t calls, stop;
+  struct shown_block *shown; /* by each call; block NULL: an area */
+};
+
+static struct shown_block calls[2][BLOCKS_MAX];
+
+static bool see_until(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                      size_t block_size, void *argument) {
+  struct stopper *stopper = argument;
+  require(stopper->calls <= stopper->stop && stopper->calls < BLOCKS_MAX);
+  stopper->shown[stopper->calls] =
+      (struct shown_block){block, block_size, heap, area->heap_tag};
+  return stopper->calls++ < stopper->stop;
+}
+
+/* Stop at each call there is. */
+static void check_stops(const struct question *question) {
+  for (int blocks = 0; blocks < 2; blocks++) {
+    struct stopper all = {.stop = SIZE_MAX, .shown = calls[0]};
+    require(ask(question, blocks, see_until, &all));
+    require(all.calls > 0);
+    for (size_t stop = 0; stop < all.calls; stop++) {
+      struct stopper some = {.stop = stop, .shown = calls[1]};
+      require(!ask(question, blocks, see_until, &some));
+      require(some.calls == stop + 1);
+      require(same_blocks(calls[0], calls[1], some.calls));
+    }
+    struct stopper none = {.stop = all.calls, .shown = calls[1]};
+    require(ask(question, blocks, see_until, &none));
+    require(none.calls == all.calls);
+  }
+}
+
+/* A few pages of each kind, with a heap, a mutator, and nobody. */
+struct scene {
+  struct owner_model *mutator;
+  struct heap_model *heap, *of_mutator;
+};
+
+static struct scene scene_new(void) {
+  struct dice dice = dice_new(30);
+  struct scene scene;
+  scene.mutator = mutator_new();
+  scene.heap = heap_new(main_owner, 1, false);
+  scene.of_mutator = heap_new(scene.mutator, 63, true);
+  struct heap_model *dying[] = {heap_new(main_owner, 63, true),
+                                heap_new(scene.mutator, 0, false)};
+  struct heap_model *all[] = {scene.heap, scene.of_mutator,
+                              heap_backing_of(scene.mutator), dying[0], dying[1]};
+  for (size_t i = 0; i < COUNT_OF(all); i++) {
+    fill(all[i], 12, 16 * KiB);
+    fill(all[i], 5, 100);
+    fill(all[i], 1, CLASS_SIZE_MAX + 1);
+    fill(all[i], 1, HUGE_SIZE);
+    free_by_owner(all[i], &dice, 3);
+    free_by_other(all[i], &dice, 4);
+  }
+  for (size_t i = 0; i < COUNT_OF(dying); i++) heap_delete(dying[i]);
+  return scene;
+}
+
+START_TEST(visitors_stop) {
+  const struct scene scene = scene_new();
+  check_world();
+  const struct question questions[] = {
+      {.kind = OF_HEAP, .heap = scene.heap},
+      {.kind = OF_HEAP, .heap = scene.of_mutator},
+      {.kind = OF_OWNER, .owner = scene.mutator},
+      {.kind = OF_CURRENT_OWNER, .owner = scene.mutator},
+      {.kind = OF_CURRENT_OWNER, .owner = main_owner},
+      {.kind = OF_TAG, .tag = -1},
+      {.kind = OF_TAG, .tag = 63},
+      {.kind = OF_ABANDONED, .tag = -1},
+      {.kind = OF_ABANDONED, .tag = 63},
+  };
+  const mi_stats_t before = stats_now();
+  for (size_t i = 0; i < COUNT_OF(questions); i++) check_stops(&questions[i]);
+  const mi_stats_t after = stats_now();
+  ck_assert_mem_eq(&before, &after, sizeof before);
+  check_world();
+}
+END_TEST
+
+static bool never_called(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                         size_t block_size, void *argument) {
+  (void)heap, (void)area, (void)block, (void)block_size, (void)argument;
+  require_failed(__LINE__, "the visitor is not called");
+  return true;
+}
+
+START_TEST(refusals) {
+  const struct scene scene = scene_new();
+  mi_heap_t *heap = scene.heap->heap;
+  mirt_mutator_t *mutator = scene.mutator->mutator;
+  for (int blocks = 0; blocks < 2; blocks++) {
+    ck_assert(!mi_heap_visit_blocks(NULL, blocks, never_called, NULL));
+    ck_assert(!mi_heap_visit_blocks(NULL, blocks, NULL, NULL));
+    ck_assert(!mi_heap_visit_blocks(heap, blocks, NULL, NULL));
+    ck_assert(!mirt_visit_owner_heaps(mutator, blocks, NULL, NULL));
+    ck_assert(!mirt_visit_owner_heaps(NULL, blocks, NULL, NULL));
+    ck_assert(!mirt_visit_tag(-1, blocks, NULL, NULL));
+    ck_assert(!mirt_visit_tag(1, blocks, NULL, NULL));
+    ck_assert(!mi_abandoned_visit_blocks(NULL, -1, blocks, NULL, NULL));
+    assert_no_errors();
+    mi_option_set(mi_option_visit_abandoned, 0);
+    ck_assert(!mi_abandoned_visit_blocks(NULL, -1, blocks, never_called, NULL));
+    assert_errors(EPERM, 1);
+    ck_assert(!mi_abandoned_visit_blocks(NULL, 63, blocks, NULL, NULL));
+    assert_errors(EPERM, 1);
+    mi_option_set(mi_option_visit_abandoned, 1);
+  }
+  check_world();
+}
+END_TEST
+
+/* ---- visitors that free, allocate, visit ---- */
+
+static struct block_model *block_known(const void *shown, size_t size) {
+  for (size_t i = 0; i < model.count; i++) {
+    struct block_model *block = &model.blocks[i];
+    if ((char *)shown <= block->p && block->p < (char *)shown + size) return block;
+  }
+  require_failed(__LINE__, "the block is live");
+  return NULL;
+}
+
+static void free_shown(void *block, size_t size) {
+  struct block_model *known = block_known(block, size);
+  mi_free(known->p);
+  blocks_forget((size_t)(known - model.blocks));
+}
+
+struct freer {
+  struct dice dice;
+  size_t chance; /* one in so many is freed */
+  bool by_area;  /* all that are freed of an area while it is shown */
+  size_t shown;
+};
+
+static bool free_what_is_shown(const mi_heap_t *heap, const mi_heap_area_t *area,
+                               void *block, size_t block_size, void *argument) {
+  struct freer *freer = argument;
+  (void)heap;
+  if (block == NULL && freer->by_area) {
+    mirt_area_iterator_t i = mirt_area_begin(area);
+    for (char *p; (p = mirt_area_next(&i)) != NULL; freer->shown++) {
+      if (dice_roll(&freer->dice, freer->chance) == 0) free_shown(p, block_size);
+    }
+  }
+  if (block == NULL || freer->by_area) return true;
+  freer->shown++;
+  if (dice_roll(&freer->dice, freer->chance) == 0) free_shown(block, block_size);
+  return true;
+}
+
+/* How many blocks are to be shown. */
+static size_t count_asked(const struct question *question) {
+  size_t count = 0;
+  model_sort();
+  for (size_t i = 0; i < model.count; i++) {
+    const struct block_model *block = sorted[i];
+    count += is_asked(question, block->now, block->tag, block->subprocess);
+  }
+  return count;
+}
+
+static void free_while_asking(const struct question *question, size_t chance,
+                              bool by_area) {
+  struct freer freer = {dice_new(40), chance, by_area, 0};
+  const size_t expected = count_asked(question);
+  require(ask(question, !by_area, free_what_is_shown, &freer));
+  require(freer.shown == expected);
+  check_world();
+}
+
+/* Blocks that have no heap may be freed as they are shown, or their heap's that is
+ * not visited. Loop test: by their own calls, or by that of their area. */
+START_TEST(visitors_free_what_is_left) {
+  struct dice dice = dice_new(41);
+  const int64_t pages = pages_now();
+  for (int round = 0; round < 3; round++) {
+    struct heap_model *heaps[] = {heap_new(main_owner, 1, false),
+                                  heap_new(main_owner, 63, true)};
+    for (size_t i = 0; i < COUNT_OF(heaps); i++) {
+      fill_any(heaps[i], 400, &dice);
+      fill(heaps[i], 100, 8 * KiB);
+      fill(heaps[i], 1, HUGE_SIZE);
+      free_by_other(heaps[i], &dice, 3);
+      heap_delete(heaps[i]);
+    }
+    check_world();
+    const struct question tagged = {.kind = OF_ABANDONED, .tag = 63};
+    free_while_asking(&tagged, 2, _i == 1);
+    const struct question all = {.kind = OF_ABANDONED, .tag = -1};
+    free_while_asking(&all, 3, _i == 1);
+    free_while_asking(&tagged, 1, _i == 1);
+    free_while_asking(&all, 1, _i == 1);
+    ck_assert_uint_eq(model.count, 0);
+    ck_assert_int_eq(pages_now(), pages); /* the pages went with their last blocks */
+  }
+}
+END_TEST
+
+/* A page is read before the first call for it, so that its blocks may be freed even by the
+ * heap's own thread (heap/visit.h). Loop test: as above. */
+START_TEST(visitors_free_in_their_heap) {
+  struct dice dice = dice_new(42);
+  struct heap_model *heap = heap_new(main_owner, 1, true);
+  for (int round = 0; round < 3; round++) {
+    fill_any(heap, 400, &dice);
+    fill(heap, 400, 2 * KiB);
+    free_by_owner(heap, &dice, 5);
+    free_by_other(heap, &dice, 5);
+    const struct question question = {.kind = OF_HEAP, .heap = heap};
+    for (size_t chance = 3; chance > 0; chance--) {
+      free_while_asking(&question, chance, _i == 1);
+    }
+    ck_assert_uint_eq(model.count, 0);
+  }
+}
+END_TEST
+
+/* Copies each block into another heap, and frees some there. */
+struct copier {
+  struct heap_model *into;
+  struct dice dice;
+  size_t shown;
+};
+
+static bool copy_what_is_shown(const mi_heap_t *heap, const mi_heap_area_t *area,
+                               void *block, size_t block_size, void *argument) {
+  struct copier *copier = argument;
+  (void)heap, (void)area;
+  if (block == NULL) return true;
+  require(block_known(block, block_size)->heap != copier->into);
+  copier->shown++;
+  allocate_plain(copier->into, block_size);
+  if (dice_roll(&copier->dice, 2) == 0) {
+    struct block_model *last = &model.blocks[model.count - 1];
+    mi_free(last->p);
+    blocks_forget(model.count - 1);
+  }
+  return true;
+}
+
+/* Another heap may be allocated from: of the same owner, or where the mutator whose heaps
+ * are visited runs nowhere; or of a tag that nobody adopts by it. */
+START_TEST(visitors_allocate_elsewhere) {
+  const struct scene scene = scene_new();
+  struct heap_model *into = heap_new(main_owner, MIRT_TAG_MAX, true);
+  struct heap_model *same_tag = heap_new(main_owner, 1, true); /* does not adopt */
+  const struct {
+    struct question question;
+    struct heap_model *into;
+  } visits[] = {
+      {{.kind = OF_HEAP, .heap = scene.heap}, into},
+      {{.kind = OF_HEAP, .heap = scene.heap}, same_tag},
+      {{.kind = OF_OWNER, .owner = scene.mutator}, into},
+      {{.kind = OF_ABANDONED, .tag = -1}, into},
+      {{.kind = OF_ABANDONED, .tag = 63}, into},
+  };
+  for (size_t i = 0; i < COUNT_OF(visits); i++) {
+    struct copier copier = {.into = visits[i].into, .dice = dice_new(43 + i)};
+    const size_t expected = count_asked(&visits[i].question);
+    require(ask(&visits[i].question, true, copy_what_is_shown, &copier));
+    ck_assert_uint_eq(copier.shown, expected);
+    ck_assert_uint_gt(expected, 0);
+    check_world();
+  }
+}
+END_TEST
+
+/* A visitor that visits all the same itself, for each area. */
+struct nesting {
+  const struct question *question;
+  size_t areas, blocks;
+};
+
+static bool count_shown(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                        size_t block_size, void *argument) {
+  (void)heap, (void)area, (void)block, (void)block_size;
+  *(size_t *)argument += block != NULL;
+  return true;
+}
+
+static bool visit_again(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                        size_t block_size, void *argument) {
+  struct nesting *nesting = argument;
+  (void)heap, (void)area, (void)block_size;
+  if (block != NULL) return true;
+  nesting->areas++;
+  struct asking asking = {nesting->question, true, count_shown, &nesting->blocks, false};
+  ask_task(&asking);
+  return asking.answer;
+}
+
+START_TEST(visits_nest) {
+  const struct scene scene = scene_new();
+  const struct question questions[] = {
+      {.kind = OF_HEAP, .heap = scene.heap},
+      {.kind = OF_OWNER, .owner = scene.mutator},
+      {.kind = OF_CURRENT_OWNER, .owner = main_owner},
+      {.kind = OF_TAG, .tag = -1},
+  };
+  for (size_t i = 0; i < COUNT_OF(questions); i++) {
+    struct nesting nesting = {.question = &questions[i]};
+    const size_t expected = count_asked(&questions[i]);
+    require(ask(&questions[i], true, visit_again, &nesting));
+    ck_assert_uint_gt(nesting.areas, 0);
+    ck_assert_uint_eq(nesting.blocks, nesting.areas * expected);
+  }
+  /* All there is, while abandoned pages are set aside. */
+  const struct question everything = {.kind = OF_TAG, .tag = -1};
+  const struct question abandoned = {.kind = OF_ABANDONED, .tag = -1};
+  struct nesting nesting = {.question = &everything};
+  require(ask(&abandoned, true, visit_again, &nesting));
+  ck_assert_uint_gt(nesting.areas, 0);
+  ck_assert_uint_eq(nesting.blocks, nesting.areas * model.count);
+  check_world();
+}
+END_TEST
+
+/* ---- others free meanwhile ---- */
+
+#define FREERS 2
+
+/* Threads that free their share of the doomed blocks while this one visits. */
+struct share {
+  void *blocks[BLOCKS_MAX / FREERS];
+  size_t count;
+  pthread_barrier_t *barrier;
+};
+
+static void *free_share(void *argument) {
+  struct share *share = argument;
+  pthread_barrier_wait(share->barrier);
+  for (size_t i = 0; i < share->count; i++) mi_free(share->blocks[i]);
+  return NULL;
+}
+
+/* Each block that stays is shown once, and each that goes at most once. */
+static void check_racing_view(const struct view *view, const struct question *question) {
+  static struct shown_block shown[BLOCKS_MAX];
+  const size_t count = view->called_count;
+  memcpy(shown, view->called, count * sizeof *shown);
+  qsort(shown, count, sizeof *shown, compare_shown);
+  size_t next = 0;
+  for (size_t i = 0; i < model.count; i++) {
+    const struct block_model *block = sorted[i];
+    if (!is_asked(question, block->now, block->tag, block->subprocess)) continue;
+    if (next < count && shown[next].block == block->p) {
+      check_block(block, &shown[next++]);
+    } else {
+      require(block->is_doomed);
+    }
+  }
+  require(next == count);
+}
+
+static void visit_while_others_free(const struct question *question,
+                                    struct heap_model *heap, struct dice *dice) {
+  static struct share shares[FREERS];
+  static struct view view;
+  pthread_t threads[FREERS];
+  pthread_barrier_t barrier;
+  require(pthread_barrier_init(&barrier, NULL, FREERS + 1) == 0);
+  doom(heap, dice, 2);
+  for (size_t i = 0; i < FREERS; i++) shares[i] = (struct share){.barrier = &barrier};
+  for (size_t i = 0; i < model.count; i++) {
+    struct share *share = &shares[i % FREERS];
+    if (model.blocks[i].is_doomed) share->blocks[share->count++] = model.blocks[i].p;
+  }
+  model_sort();
+  for (size_t i = 0; i < FREERS; i++) {
+    require(pthread_create(&threads[i], NULL, free_share, &shares[i]) == 0);
+  }
+  pthread_barrier_wait(&barrier);
+  for (int i = 0; i < 3; i++) {
+    view_clear(&view);
+    require(ask(question, true, see, &view));
+    require(same_blocks(view.called, view.iterated, view.called_count));
+    check_racing_view(&view, question);
+  }
+  for (size_t i = 0; i < FREERS; i++) require(pthread_join(threads[i], NULL) == 0);
+  pthread_barrier_destroy(&barrier);
+  for (size_t i = model.count; i-- > 0;) {
+    if (model.blocks[i].is_doomed) blocks_forget(i);
+  }
+}
+
+static void visit_racing(bool is_deleted) {
+  struct dice dice = dice_new(50 + is_deleted);
+  for (size_t round = 0; round < TEST_ROUNDS(40); round++) {
+    struct heap_model *heap = heap_new(main_owner, 1, true);
+    fill(heap, 1500, (size_t)16 << dice_roll(&dice, 9));
+    fill(heap, 200, 20000);
+    fill(heap, 5, CLASS_SIZE_MAX + 1);
+    struct question question = {.kind = OF_HEAP, .heap = heap};
+    if (is_deleted) {
+      heap_delete(heap);
+      heap = NULL;
+      question = (struct question){.kind = OF_ABANDONED, .tag = 1};
+    }
+    for (int i = 0; i < 2; i++) visit_while_others_free(&question, heap, &dice);
+    check_world_by(&dice);
+    if (is_deleted) {
+      free_by_other(NULL, &dice, 1);
+    } else {
+      heap_destroy(heap);
+    }
+  }
+}
+
+START_TEST(others_free_in_the_heap) { visit_racing(false); }
+END_TEST
+
+START_TEST(others_free_what_is_left) { visit_racing(true); }
+END_TEST
+
+/* ---- anything at random ---- */
+
+#define LIVE_BLOCKS 2500
+#define LIVE_HEAPS 12
+
+static struct actor *any_actor(struct dice *dice) {
+  struct actor *actor;
+  do {
+    actor = &model.actors[dice_roll(dice, ACTORS_MAX)];
+  } while (!actor->is_used);
+  return actor;
+}
+
+static struct owner_model *any_owner(struct dice *dice) {
+  struct owner_model *owner;
+  do {
+    owner = &model.owners[dice_roll(dice, OWNERS_MAX)];
+  } while (!owner_is_usable(owner));
+  return owner;
+}
+
+static size_t heaps_alive(void) {
+  size_t count = 0;
+  for (size_t i = 0; i < HEAPS_MAX; i++) count += model.heaps[i].heap != NULL;
+  return count;
+}
+
+static struct heap_model *any_heap(struct dice *dice) {
+  struct heap_model *heap;
+  do {
+    heap = &model.heaps[dice_roll(dice, HEAPS_MAX)];
+    if (dice_roll(dice, 8) == 0) heap = heap_backing_of(any_owner(dice));
+  } while (heap->heap == NULL || !owner_is_usable(heap->owner));
+  return heap;
+}
+
+struct reallocation {
+  struct heap_model *heap;
+  struct block_model *block;
+  size_t size;
+};
+
+static void reallocate_task(void *argument) {
+  const struct reallocation *wanted = argument;
+  struct block_model *block = wanted->block;
+  char *p = mi_heap_realloc(wanted->heap->heap, block->p, wanted->size);
+  if (p == block->p) {
+    block->size = wanted->size;
+    return;
+  }
+  blocks_forget((size_t)(block - model.blocks));
+  block_add(wanted->heap, (struct block_model){.p = p, .size = wanted->size});
+}
+
+static void do_blocks(struct dice *dice) {
+  const size_t count = 1 + dice_roll(dice, 60);
+  const size_t kind = dice_roll(dice, 20);
+  if (kind == 0 && model.count > 0) {
+    struct reallocation wanted = {any_heap(dice),
+                                  &model.blocks[dice_roll(dice, model.count)],
+                                  dice_roll(dice, 4 * KiB)};
+    /* Its bytes are copied, and were never written: only small ones. */
+    if (wanted.block->usable <= 64 * KiB) {
+      owner_do(wanted.heap->owner, reallocate_task, &wanted);
+    }
+  } else if (dice_roll(dice, 2 * LIVE_BLOCKS) > model.count) {
+    struct heap_model *heap = any_heap(dice);
+    if (dice_roll(dice, 2) == 0) {
+      fill_any(heap, count, dice);
+    } else {
+      fill(heap, count, (size_t)256 << dice_roll(dice, 5)); /* so that pages fill */
+    }
+  } else {
+    for (size_t i = 0; i < count && model.count > 0; i++) {
+      model.blocks[dice_roll(dice, model.count)].is_doomed = true;
+    }
+    actor_do(any_actor(dice), free_doomed_task, NULL);
+  }
+}
+
+static void do_owners(struct dice *dice) {
+  struct actor *actor = any_actor(dice);
+  struct owner_model *owner = any_owner(dice);
+  switch (dice_roll(dice, 8)) {
+    case 0:
+      thread_new(model.subprocesses[dice_roll(dice, model.subprocess_count)]);
+      break;
+    case 1:
+      if (!actor->is_main) thread_end(actor);
+      break;
+    case 2: mutator_new(); break;
+    case 3:
+      if (owner->mutator != NULL && owner->actor == NULL) mutator_end(owner);
+      break;
+    case 4:
+    case 5:
+      if (owner->mutator != NULL && owner->actor == NULL) owner_bind_to(owner, actor);
+      break;
+    default:
+      if (owner->mutator != NULL && owner->actor != NULL) owner_unbind_from(owner);
+  }
+}
+
+static void do_heaps(struct dice *dice) {
+  struct heap_model *heap = any_heap(dice);
+  switch (dice_roll(dice, 8)) {
+    case 0:
+    case 1:
+    case 2:
+      if (heaps_alive() >= LIVE_HEAPS) break;
+      heap_new(any_owner(dice), tags[dice_roll(dice, COUNT_OF(tags))],
+               dice_roll(dice, 2) == 0);
+      break;
+    case 3:
+      if (!heap->is_backing) heap_delete(heap);
+      break;
+    case 4:
+      if (!heap->is_backing && dice_roll(dice, 4) == 0) heap_destroy(heap);
+      break;
+    default: owner_collect_now(any_owner(dice), dice_roll(dice, 2) == 0);
+  }
+}
+
+/* The same each time, looked at after each round or not. */
+static void play(uint64_t number, size_t rounds, bool is_watched) {
+  struct dice dice = dice_new(number), dice_of_watcher = dice_new(number + 1);
+  subprocess_new();
+  for (size_t round = 0; round < rounds; round++) {
+    const size_t turns = dice_roll(&dice, 20);
+    for (size_t i = 0; i < turns; i++) {
+      const size_t kind = dice_roll(&dice, 40);
+      if (kind == 0) {
+        do_owners(&dice);
+      } else if (kind < 3) {
+        do_heaps(&dice);
+      } else {
+        do_blocks(&dice);
+      }
+    }
+    if (is_watched) check_world_by(&dice_of_watcher);
+  }
+}
+
+START_TEST(random_model) {
+  play(60 + (uint64_t)_i, TEST_ROUNDS(400), true);
+  check_world();
+}
+END_TEST
+
+/* What a child did: the same whether it was looked at or not. */
+struct outcome {
+  uint64_t hash;
+  size_t count;
+  mi_stats_t stats;
+};
+
+struct episode {
+  struct outcome *outcome; /* shared with the child */
+  uint64_t number;
+  bool is_watched;
+};
+
+static void play_in_child(void *argument) {
+  struct episode *episode = argument;
+  play(episode->number, TEST_ROUNDS(100), episode->is_watched);
+  *episode->outcome = (struct outcome){model.hash, model.count, stats_now()};
+}
+
+START_TEST(visits_change_nothing) {
+  struct outcome *outcomes = mmap(NULL, 2 * sizeof *outcomes, PROT_READ | PROT_WRITE,
+                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  ck_assert_ptr_ne(outcomes, MAP_FAILED);
+  for (int i = 0; i < 2; i++) {
+    struct episode episode = {&outcomes[i], 70 + (uint64_t)_i, i == 1};
+    ck_assert_int_eq(child_run(play_in_child, &episode), 0);
+  }
+  ck_assert_uint_eq(outcomes[0].hash, outcomes[1].hash);
+  ck_assert_uint_eq(outcomes[0].count, outcomes[1].count);
+  ck_assert_int_eq(outcomes[0].stats.pages.current, outcomes[1].stats.pages.current);
+  ck_assert_int_eq(outcomes[0].stats.pages.total, outcomes[1].stats.pages.total);
+  ck_assert_int_eq(outcomes[0].stats.pages_adopted, outcomes[1].stats.pages_adopted);
+  ck_assert_int_eq(outcomes[0].stats.pages_abandoned.total,
+                   outcomes[1].stats.pages_abandoned.total);
+  munmap(outcomes, 2 * sizeof *outcomes);
+}
+END_TEST
+
+/* ---- main ---- */
+
+int main(void) {
+  mi_option_set(mi_option_max_errors, -1); /* each error is a line, however many */
+  mi_option_set(mi_option_arena_reserve, ARENA_RESERVE / KiB);
+  Suite *suite = suite_create("visit");
+  TCase *c = stage_case(suite, "pages");
+  tcase_add_test(c, all_size_classes);
+  tcase_add_loop_test(c, pages_of_a_cell, 0, COUNT_OF(page_sizes));
+  tcase_add_test(c, freed_blocks_are_not_shown);
+  tcase_add_test(c, emptied_by_others);
+  tcase_add_test(c, large_and_huge_blocks);
+  tcase_add_test(c, aligned_blocks);
+  c = stage_case(suite, "heaps");
+  tcase_add_test(c, empty_heaps);
+  tcase_add_test(c, heaps_after_collecting);
+  tcase_add_test(c, deleted_heaps);
+  tcase_add_test(c, heaps_with_tags);
+  c = stage_case(suite, "threads");
+  tcase_add_test(c, ended_threads);
+  tcase_add_test(c, sub_processes);
+  tcase_add_test(c, stopped_world);
+  tcase_add_test(c, mutators);
+  tcase_add_test(c, child_of_a_fork);
+  c = stage_case(suite, "visitors");
+  tcase_add_test(c, visitors_stop);
+  tcase_add_test(c, refusals);
+  tcase_add_loop_test(c, visitors_free_what_is_left, 0, 2);
+  tcase_add_loop_test(c, visitors_free_in_their_heap, 0, 2);
+  tcase_add_test(c, visitors_allocate_elsewhere);
+  tcase_add_test(c, visits_nest);
+  tcase_add_test(c, others_free_in_the_heap);
+  tcase_add_test(c, others_free_what_is_left);
+  c = stage_case(suite, "random");
+  tcase_add_loop_test(c, random_model, 0, 2);
+  tcase_add_loop_test(c, visits_change_nothing, 0, 2);
+  c = stage_case(suite, "guarded");
+  tcase_add_test(c, guarded_blocks);
+  return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 #include "heap/visit.h"
 
 #include "heap/page.h"
+#include "os/os.h"
 
 /* What is known of an area before the visitor is called. */
 struct snapshot {
@@ -16,7 +17,7 @@ reads_what_may_change static size_t take_snapshot(struct snapshot *snapshot,
       .reserved = (size_t)page->slice_count << SLICE_SHIFT,
       .committed = page->block_count * page->block_size,
       .used = used,
-      .block_size = page->block_size,
+      .block_size = page->block_size - (page->is_guarded ? os_page_size() : 0),
       .full_block_size = page->block_size,
       .heap_tag = (int)page_kind_tag(atomic_load_relaxed(&page->kind)),
       .reserved1 = snapshot->live,
@@ -27,13 +28,13 @@ reads_what_may_change static size_t take_snapshot(struct snapshot *snapshot,
 static bool show(const struct visit *visit, const mi_heap_t *heap,
                  struct snapshot *snapshot, size_t group_count) {
   const mi_heap_area_t *area = &snapshot->area;
-  const size_t size = area->block_size;
+  const size_t size = area->block_size, step = area->full_block_size;
   if (!visit->visitor(heap, area, NULL, size, visit->argument)) return false;
   if (!visit->blocks) return true;
   for (size_t i = 0; i < group_count; i++) {
-    char *group = (char *)area->blocks + i * WORD_BITS * size;
+    char *group = (char *)area->blocks + i * WORD_BITS * step;
     for (uint64_t left = snapshot->live[i]; left != 0; left &= left - 1) {
-      void *block = group + bits_lowest(left) * size;
+      void *block = group + bits_lowest(left) * step;
       if (!visit->visitor(heap, area, block, size, visit->argument)) return false;
     }
   }
@@ -124,7 +125,6 @@ static bool visit_abandoned(struct page *page, void *argument) {
 }
 
 bool abandoned_visit(void *subprocess, int tag, const struct visit *visit) {
-  if (!owner_begin()) return false;
   struct search search = {visit, tag, subprocess};
   return pages_for_each(visit_abandoned, &search);
 }
