@@ -1087,7 +1087,7 @@ static void check_area(const mi_heap_area_t *area) {
     }
   }
   if (live != area->used || area->committed > area->reserved ||
-      area->block_size != area->full_block_size || area->heap_tag < 0 ||
+      area->block_size > area->full_block_size || area->heap_tag < 0 ||
       area->heap_tag >= TAGS) {
     fail("the area at %p is wrong: %zu of %zu blocks, %zu of %zu bytes, tag %d",
          area->blocks, area->used, live, area->committed, area->reserved, area->heap_tag);
