@@ -59,7 +59,7 @@ struct page {
   struct arena *arena;
   atomic_word group_count; /* words of its planes in use */
   atomic_word kind;        /* what may be allocated from it: see page_kind */
-  uint32_t slice_count;
+  atomic_number slice_count;
   uint32_t block_count;
   uint32_t fresh_block; /* blocks from here on were never handed out */
   uint32_t slot;        /* its place in its chunk */

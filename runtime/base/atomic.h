@@ -64,6 +64,18 @@ static inline uintptr_t atomic_fetch_sub_full(atomic_word *p, uintptr_t value) {
   return AO_fetch_and_add_full(p, (uintptr_t)0 - value);
 }
 
+/* A number of 32 bits that one thread writes, and others may read at the same time,
+ * relaxed. */
+typedef volatile unsigned atomic_number;
+
+static inline uint32_t atomic_number_get(const atomic_number *number) {
+  return AO_int_load(number);
+}
+
+static inline void atomic_number_set(atomic_number *number, uint32_t value) {
+  AO_int_store(number, value);
+}
+
 /* A flag of one byte, set by one thread and read by others, relaxed. */
 typedef volatile unsigned char atomic_flag_byte;
 

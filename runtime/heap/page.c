@@ -30,7 +30,7 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   atomic_store_relaxed(&page->group_count, group_count);
   atomic_store_relaxed(&page->has_xfree, 0);
   atomic_store_relaxed(&page->kind, page_kind(cell->heap->tag, block_size));
-  page->slice_count = (uint32_t)slice_count;
+  atomic_number_set(&page->slice_count, (uint32_t)slice_count);
   page->block_count = (uint32_t)block_count;
   page->fresh_block = 0;
   atomic_store_relaxed(&page->subprocess, (uintptr_t)cell->heap->owner->subprocess);
@@ -304,7 +304,7 @@ static bool abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
     if ((page_state_owner(state) & ~PAGE_FULL) != owner) return false; /* and emptied */
     is_large = atomic_flag_get(&page->is_large);
     is_offered = !is_large && !page_is_exhausted(page);
-    slice_count = page->slice_count;
+    slice_count = atomic_number_get(&page->slice_count);
     holding = page_holding(page);
   } while (!atomic_compare_and_swap_full(&page->state, state,
                                          page_state_next(state, PAGE_ABANDONED)));
