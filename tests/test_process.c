@@ -1230,10 +1230,14 @@ struct loader {
   const char *path;
   size_t number, failures;
   void *block; /* kept from one round to the next, over the unloading */
+  pthread_barrier_t *all_begun;
 };
 
 static void *load_and_unload(void *argument) {
   struct loader *self = argument;
+  /* The system's C library may give a thread that begins while another loads a library no
+   * initial values for that library's thread-local variables. */
+  pthread_barrier_wait(self->all_begun);
   for (int i = 0; i < TEST_ROUNDS(50); i++) {
     struct library library;
     if (!library_open(&library, self->path, i % 2 == 0 ? RTLD_NOW : RTLD_LAZY)) {
@@ -1253,10 +1257,13 @@ START_TEST(library_is_loaded_by_several_threads) {
   const char *path = library_path("libmirt.so");
   if (path == NULL) return;
   struct loader loaders[4];
+  pthread_barrier_t all_begun;
+  pthread_barrier_init(&all_begun, NULL, COUNT_OF(loaders));
   for (size_t i = 0; i < COUNT_OF(loaders); i++) {
-    loaders[i] = (struct loader){.path = path, .number = i};
+    loaders[i] = (struct loader){.path = path, .number = i, .all_begun = &all_begun};
   }
   threads_run(COUNT_OF(loaders), load_and_unload, loaders, sizeof loaders[0]);
+  pthread_barrier_destroy(&all_begun);
   struct library library;
   ck_assert(library_open(&library, path, RTLD_NOW));
   for (size_t i = 0; i < COUNT_OF(loaders); i++) {
