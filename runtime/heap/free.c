@@ -153,7 +153,9 @@ static inline void free_open(struct page *page, size_t index, void *p) {
   if (unlikely((before | bit) == WORD_ONES)) {
     free_last_of_group(page, word);
   } else {
-    atomic_store_relaxed(word, before | bit);
+    /* Release: if the page rests, whoever frees its last block gives it away, with what we
+     * wrote into this one. */
+    atomic_store_release(word, before | bit);
   }
 }
 

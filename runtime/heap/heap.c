@@ -156,11 +156,12 @@ static struct page *set_aside_in(struct cell *cell, struct arena *arena,
     (*looks)--;
     /* The next search goes on behind this page, so that pages which fit nobody are not in
      * the way of others. */
-    struct page *page = &arena->pages[i++];
+    const size_t slice = i++;
+    struct page *page = &arena->pages[slice];
     atomic_store_relaxed(&arena->adopt_hand, i);
     if (set_aside(cell, page)) return page;
     if (is_abandoned(page)) continue;
-    page_withdraw(page);
+    page_withdraw(arena, slice);
     if (is_abandoned(page)) page_offer(page);
   }
   return NULL;

@@ -166,18 +166,34 @@ bool owner_destroy(struct owner *owner) {
 
 /* ---- fork ---- */
 
+/* Whoever freed into an abandoned page may not have looked whether it is empty, or offered
+ * it. */
+static void recover_abandoned(struct page *page) {
+  if (page_claim_if_empty(page)) {
+    page_release(page);
+  } else if (atomic_load_relaxed(&page->has_xfree) != 0) {
+    page_offer(page);
+  }
+}
+
 /* The page of an owner whose thread is gone, or that such a thread had set aside: leave it
  * without an owner, with the free blocks that its cell had taken. What such a thread had
  * claimed goes back to its arena. */
 static bool abandon_lost(struct page *page, void *argument) {
   (void)argument;
   const uint32_t owner = page_state_owner(atomic_load_relaxed(&page->state)) & ~PAGE_FULL;
-  if (owner == PAGE_CLAIMED) page_give_back_lost(page);
+  const bool is_large = atomic_flag_get(&page->is_large);
+  if (owner == PAGE_CLAIMED) {
+    page_give_back_lost(page);
+    return true;
+  }
+  if (!is_large) page_recover_flag(page);
   if (owner == PAGE_VISITED) page_abandon(page, owner, NULL, 0);
+  if (owner == PAGE_ABANDONED && !is_large) recover_abandoned(page);
   if (owner < PAGE_FIRST_OWNER) return true;
   struct cell *cell = page_cell(page);
   if (!cell->heap->owner->is_lost) return true;
-  if (!atomic_flag_get(&page->is_large)) {
+  if (!is_large) {
     if (cell->page == page) cell_return_word(cell);
     page->taken = NULL;
     cell_return_stashed(cell, page);

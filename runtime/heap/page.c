@@ -136,7 +136,7 @@ bool page_is_empty(const struct page *page) {
   const atomic_word *xfree = page_xfree(page);
   const size_t count = atomic_load_relaxed(&page->group_count);
   for (size_t i = 0; i < count; i++) {
-    const uint64_t free = atomic_load_relaxed(&page->free[i]);
+    const uint64_t free = atomic_load_acquire(&page->free[i]);
     if ((free | atomic_load_after_full(&xfree[i])) != WORD_ONES) return false;
   }
   return true;
@@ -220,12 +220,22 @@ void page_give_back(struct page *page) {
   }
 }
 
+void page_recover_flag(struct page *page) {
+  if (atomic_load_relaxed(&page->has_xfree) != 0) return;
+  const atomic_word *xfree = page_xfree(page);
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    if (atomic_load_relaxed(&xfree[i]) == 0) continue;
+    atomic_store_relaxed(&page->has_xfree, 1);
+    return;
+  }
+}
+
 void page_give_back_lost(struct page *page) {
-  if (chunk_has_slot(page->chunk, page->slot) &&
-      page->chunk->pages[page->slot] == page) {
+  if (chunk_has_slot(page->chunk, page->slot) && page->chunk->pages[page->slot] == page) {
     chunk_clear_slot(page->chunk, page->slot, page->slice_count);
   }
-  page_withdraw(page);
+  page_withdraw(page->arena, page_slice_index(page));
   if (!atomic_flag_get(&page->is_large)) page_clear_xfree(page);
   page_give_back(page);
 }
@@ -248,9 +258,8 @@ void page_offer(struct page *page) {
   }
 }
 
-void page_withdraw(struct page *page) {
-  struct arena *arena = page->arena;
-  if (bitmap_clear_run(arena->abandoned, page_slice_index(page), 1) != 0) {
+void page_withdraw(struct arena *arena, size_t slice) {
+  if (bitmap_clear_run(arena->abandoned, slice, 1) != 0) {
     atomic_fetch_sub_full(&arena->abandoned_count, 1);
   }
 }
@@ -261,7 +270,7 @@ bool page_turn_over(struct page *page, uintptr_t state, uint32_t to) {
   const uintptr_t desired = page_state_next(state, to);
   if (!atomic_compare_and_swap_full(&page->state, state, desired)) return false;
   if (owner == PAGE_ABANDONED) {
-    page_withdraw(page);
+    page_withdraw(page->arena, page_slice_index(page));
     page_count_off_abandoned(page);
   } else {
     chunk_clear_slot(page->chunk, page->slot, page->slice_count);

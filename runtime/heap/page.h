@@ -47,12 +47,15 @@ size_t page_live_blocks(const struct page *page, uint64_t *live);
 void page_release(struct page *page);
 void page_give_back(struct page *page);
 
-/* In the child of a fork: a thread that is gone had claimed the page. Give it back. */
+/* In the child of a fork: a thread that is gone had claimed the page, which is given back; or
+ * freed a block of it, without having raised the flag yet. */
 void page_give_back_lost(struct page *page);
+void page_recover_flag(struct page *page);
 
-/* Let heaps find an abandoned page that may have a free block, or no longer. */
+/* Let heaps find an abandoned page that may have a free block, or no longer. A stale offer
+ * may outlive even the page's descriptor, which is why the slice is named. */
 void page_offer(struct page *page);
-void page_withdraw(struct page *page);
+void page_withdraw(struct arena *arena, size_t slice);
 
 /* Claim the page if it is FULL, resting or abandoned, and empty; returns whether it was: the caller
  * releases it then, outside of the read section that this takes. Any thread. */

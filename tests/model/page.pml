@@ -3,9 +3,10 @@
  * One page descriptor. Two owners, who may each make a page in its slices, allocate, free, let
  * it rest, wake, close, reopen, collect, retire, abandon and adopt it, in any order that the
  * code allows.
- * Two threads that free blocks of others and claim the page when it is empty. A visitor
+ * Two threads that free blocks of others and claim the page when it is empty. Visitors
  * and a thread that wipes the descriptor, where asked for. Every block is a group of its
- * own, so that to look whether a page is empty takes several steps.
+ * own, so that to look whether a page is empty takes several steps; or the first two are a
+ * group, so that an owner and others free into the same one.
  *
  * The comment behind an assertion names it.
  *
@@ -16,7 +17,9 @@
  *   BLOCKS, PAGES, ALLOCATIONS, ABANDONS   how much happens
  *   FREERS        threads that free (1 or 2)
  *   NO_SECOND     one owner only
- *   VISITOR       a thread visits abandoned pages
+ *   PAIRED        the first two blocks are one group
+ *   VISITOR       a thread visits an abandoned page: it sets it aside
+ *   LOOKER        a thread visits a page of somebody else: it looks, and changes nothing
  *   WIPER         a thread wipes the descriptor of a free slice
  *
  * Errors to be found:
@@ -40,6 +43,9 @@
  *   NO_OFFER           who frees the first block of an abandoned page does not offer it
  *   OFFER_LOOKS_FIRST  who abandons looks at the flag before it sets the state
  *   NO_SECOND_OFFER    who withdraws a stale offer does not look again
+ *   BY_DESCRIPTOR      he asks the descriptor for its arena
+ *   NO_LOOK_AGAIN      who looks at a page of somebody else does not read the state again
+ *   NO_SETTING_ASIDE   a visitor of an abandoned page leaves it abandoned
  */
 #ifndef BLOCKS
 #define BLOCKS 2
@@ -65,6 +71,18 @@
 #define ALL ((1 << BLOCKS) - 1)
 #define BIT(b) (1 << (b))
 
+/* Groups and their bits. */
+#ifdef PAIRED
+#define GROUPS (BLOCKS - 1)
+#define BITS_OF(g) ((g) == 0 -> 3 : BIT((g) + 1))
+#define GROUP_OF(b) ((b) < 2 -> 0 : (b) - 1)
+#else
+#define GROUPS BLOCKS
+#define BITS_OF(g) BIT(g)
+#define GROUP_OF(b) (b)
+#endif
+#define HAS_ALL(plane, g) (((plane) & BITS_OF(g)) == BITS_OF(g))
+
 /* The lower half of the state. */
 #define NONE 0
 #define ABANDONED 1
@@ -75,6 +93,7 @@
 #define RESTING(o) (6 + 3 * (o))
 #define OWNER_OF(s) (((s) - 4) / 3)
 #define IS_OF(s, o) ((s) >= OPEN(o) && (s) <= RESTING(o))
+#define IS_RESTING(s) ((s) >= 4 && ((s) - 4) % 3 == 2)
 #define IS_CLAIMABLE(s) ((s) == ABANDONED || ((s) >= 4 && ((s) - 4) % 3 != 0))
 
 /* Who holds a live block: nobody, or an owner (0, 1) or a thread that frees (2, 3). */
@@ -104,8 +123,21 @@ byte allocations = 0;
 byte abandons = 0;
 byte pages = 0;
 byte owners_done = 0;
+#ifdef PAIRED
+bit owner_was_last = 0; /* the last block to be freed was freed by its owner */
+#define FREED_BY_OWNER(x) owner_was_last = x
+#else
+#define FREED_BY_OWNER(x) skip
+#define owner_was_last 0
+#endif
+#ifdef WIPER
+bit described = 0; /* the descriptor names its arena */
+#define DESCRIBE(x) described = x
+#else
+#define DESCRIBE(x) skip
+#endif
 
-bit section[4]; /* read sections */
+bit section[5]; /* read sections */
 
 /* The count in the upper half of the state. All that is asked of it is whether it is still
  * what it was when a thread read it: without a wiper a bit for each thread, which falls
@@ -239,6 +271,14 @@ inline withdraw() {
   yes = 0
 }
 
+/* page_withdraw, of an offer that was followed. */
+inline withdraw_stale() {
+#if defined(BY_DESCRIPTOR)
+  assert(described); /* a wiped descriptor is not followed */
+#endif
+  withdraw()
+}
+
 /* page_turn_over, after the swap of a state s. */
 inline turned_over() {
   if
@@ -256,11 +296,11 @@ inline look_if_empty() {
   i = 0;
   yes = 1;
   do
-  :: i < BLOCKS && yes ->
+  :: i < GROUPS && yes ->
      d_step {
        if
-       :: stale == 0 -> yes = ((fr | xf | pending) >> i) & 1
-       :: else -> yes = ((fr | early) >> i) & 1 /* loaded before it should be */
+       :: stale == 0 -> yes = HAS_ALL(fr | xf | pending, i)
+       :: else -> yes = HAS_ALL(fr | early, i) /* loaded before it should be */
        fi;
        i++
      }
@@ -322,14 +362,14 @@ inline collect() {
 #endif
      i = 0;
      do
-     :: i < BLOCKS ->
+     :: i < GROUPS ->
         d_step { /* look, and exchange if there is something */
           if
-          :: stale != 0 && (early & BIT(i)) == 0
-          :: (stale == 0 || (early & BIT(i)) != 0) && (xf & BIT(i)) != 0 ->
-             xf = xf & ~BIT(i);
-             assert((fr & BIT(i)) == 0); /* no block is freed twice */
-             fr = fr | BIT(i)
+          :: stale != 0 && (early & BITS_OF(i)) == 0
+          :: (stale == 0 || (early & BITS_OF(i)) != 0) && (xf & BITS_OF(i)) != 0 ->
+             assert((fr & xf & BITS_OF(i)) == 0); /* no block is freed twice */
+             fr = fr | (xf & BITS_OF(i));
+             xf = xf & ~BITS_OF(i)
           :: else
           fi;
           i++
@@ -408,6 +448,7 @@ proctype Owner(byte me) {
        assert(xf == 0); /* the xfree plane of a free slice is all zeros */
        flag = 0;
        fr = ALL;
+       DESCRIBE(1);
        assert(!slot[me]); /* a slot is taken once */
        slot[me] = 1
      }
@@ -475,8 +516,11 @@ proctype Owner(byte me) {
        :: else ->
           assert(kind == (has == HAS_OPEN -> OPEN(me) : RESTING(me))); /* it stays */
           fr = fr | BIT(i);
+          FREED_BY_OWNER(1);
           if
-          :: has == HAS_RESTING -> FREE_SECTION_BEGIN(me)
+          :: has == HAS_RESTING && HAS_ALL(fr, GROUP_OF(i)) ->
+             yes = 1;
+             FREE_SECTION_BEGIN(me)
           :: else
           fi
        fi;
@@ -484,12 +528,12 @@ proctype Owner(byte me) {
      }
      if
 #ifndef NO_OWN_CLAIM
-     :: has == HAS_RESTING -> /* free_last_of_group */
+     :: yes -> /* free_last_of_group */
         read_state();
         claim_if_empty();
         FREE_SECTION_END(me)
 #endif
-     :: else
+     :: else -> yes = 0
      fi
 
   :: has == HAS_OPEN && flag ->
@@ -676,7 +720,7 @@ retire:
      fi;
      if
      :: has == NOTHING && kind != ABANDONED -> /* a stale offer */
-        withdraw();
+        withdraw_stale();
 #ifndef NO_SECOND_OFFER
         if
         :: kind == ABANDONED -> offer()
@@ -746,7 +790,8 @@ proctype Freer(byte me) {
        assert(exists);                    /* a page with a live block stays */
        assert(((fr | xf) & BIT(b)) == 0); /* a live block is not free */
        xf = xf | BIT(b);
-       holder[b] = NOBODY
+       holder[b] = NOBODY;
+       FREED_BY_OWNER(0)
      }
 #ifdef WEAK_BIT
      if
@@ -792,28 +837,71 @@ done:
 }
 
 #ifdef VISITOR
-/* visit_abandoned_page: once. */
+/* visit_abandoned: once. */
 proctype Visitor(byte me) {
-  byte s, c, i, stale, early, pending;
+  byte s, c, i, stale, early, pending, page;
   bit ok, yes, wants;
   if
   :: kind == ABANDONED ->
+     SECTION_BEGIN(me);
      read_state();
      if
      :: s == ABANDONED ->
+#ifdef NO_SETTING_ASIDE
+        page = pages;
+        FORGET(me);
+        SECTION_END(me);
+        assert(exists && page == pages) /* nobody takes away what is set aside */
+#else
         swap_state(VISITED, 1);
+        SECTION_END(me);
         if
         :: ok ->
            turned_over();
-           assert(exists); /* nobody takes away what is set aside */
+           page = pages;
+           skip; /* here is the user's function */
+           assert(exists && page == pages); /* nobody takes away what is set aside */
            read_state();
            assert(s == VISITED); /* nobody takes away what is set aside */
+           SECTION_BEGIN(me);
            abandon_page(me);
-           assert(ok) /* nobody takes away what is set aside */
+           assert(ok); /* nobody takes away what is set aside */
+           SECTION_END(me)
         :: else
         fi
-     :: else
+#endif
+     :: else -> FORGET(me); SECTION_END(me)
      fi
+  :: skip
+  fi
+}
+#endif
+
+#ifdef LOOKER
+/* look: once. What it learned is of one page if the state is the same in the end. */
+proctype Looker(byte me) {
+  byte s, c, page, what;
+  bit ok;
+  if
+  :: kind != NONE && kind != CLAIMED ->
+     SECTION_BEGIN(me);
+     read_state();
+     if
+     :: s != NONE && s != CLAIMED ->
+        what = sort;
+        page = pages;
+        d_step {
+#ifdef NO_LOOK_AGAIN
+          ok = 1;
+#else
+          ok = (kind == s && UNCHANGED(me));
+#endif
+          assert(!ok || (page == pages && what == sort && exists)) /* one page was seen */
+        }
+     :: else
+     fi;
+     FORGET(me);
+     SECTION_END(me)
   :: skip
   fi
 }
@@ -826,13 +914,14 @@ proctype Wiper() {
   if
   :: d_step { used == 0 -> used = 1 }
      do
-     :: i < 4 && section[i] == 0 -> i++
-     :: i < 4 && section[i] != 0 -> break
-     :: i == 4 ->
+     :: i < 5 && section[i] == 0 -> i++
+     :: i < 5 && section[i] != 0 -> break
+     :: i == 5 ->
         d_step {
           assert(!exists); /* slices are handed out once */
           kind = NONE;
           count = 0;
+          DESCRIBE(0);
           flag = 0;
           fr = 0;
           xf = 0
@@ -864,6 +953,9 @@ init {
 #ifdef VISITOR
     run Visitor(4);
 #endif
+#ifdef LOOKER
+    run Looker(4);
+#endif
 #ifdef WIPER
     run Wiper();
 #endif
@@ -881,7 +973,9 @@ init {
        b++
     :: else -> break
     od;
-    assert(!(IS_CLAIMABLE(kind) && (fr | xf) == ALL)); /* nothing empty stays behind */
+    /* Only what its owner has emptied, in a group with others, and finds by the flag. */
+    assert(!(IS_CLAIMABLE(kind) && (fr | xf) == ALL) ||
+           (owner_was_last && IS_RESTING(kind) && flag)); /* nothing empty stays behind */
     assert(kind != ABANDONED || abandoned || (fr | xf) == 0); /* free blocks are found */
     assert(abandoned_count == abandoned);              /* offers are counted */
     assert(slot[0] == IS_OF(kind, 0) && slot[1] == IS_OF(kind, 1)) /* slots are right */
