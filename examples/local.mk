@@ -7,6 +7,8 @@ lisp_sources = \
 	examples/lisp/object.c \
 	examples/lisp/memory.h \
 	examples/lisp/memory.c \
+	examples/lisp/collector.h \
+	examples/lisp/collector.c \
 	examples/lisp/lisp.h \
 	examples/lisp/lisp.c \
 	examples/lisp/symbol.c \

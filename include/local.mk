@@ -12,9 +12,14 @@ mirtlayerdir = $(mirtincludedir)/mirt
 mirtlayer_HEADERS = \
 	include/mirt/arena.h \
 	include/mirt/cage.h \
+	include/mirt/gc.h \
 	include/mirt/mutator.h \
+	include/mirt/new.h \
 	include/mirt/pmr.hpp \
 	include/mirt/ref.h \
+	include/mirt/runtime.h \
+	include/mirt/safepoint.h \
 	include/mirt/stats.h \
 	include/mirt/tag.h \
+	include/mirt/type.h \
 	include/mirt/visit.h

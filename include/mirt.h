@@ -1,9 +1,19 @@
 /* mirt.h - the runtime-facing layer of mirt.
  *
  * mimalloc.h is the allocator's general interface: blocks, heaps, arenas. This header and
- * the ones it includes add what a language runtime needs on top of it: cages with 32-bit
- * compressed references, tags that isolate, owners that move between threads, visits, and
- * numbers by heap and tag. Include this one file; it brings mimalloc.h with it.
+ * the ones it includes add what a language runtime needs on top of it:
+ *
+ *   mirt/runtime.h    the heap of a virtual machine, its budget
+ *   mirt/type.h       types of objects: sizes, references, finalizers
+ *   mirt/new.h        allocating objects, inline
+ *   mirt/gc.h         marking, sweeping, weak references, what is at an address
+ *   mirt/safepoint.h  stopping threads for a collection
+ *   mirt/cage.h       32-bit compressed references, with mirt/ref.h
+ *   mirt/mutator.h    owners of heaps that move between threads
+ *   mirt/tag.h        which blocks may replace each other
+ *   mirt/visit.h      every live block; mirt/stats.h numbers; mirt/arena.h arenas
+ *
+ * Include this one file; it brings mimalloc.h with it.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -13,10 +23,15 @@
 #include <mimalloc.h>
 #include <mirt/arena.h>
 #include <mirt/cage.h>
+#include <mirt/gc.h>
 #include <mirt/mutator.h>
+#include <mirt/new.h>
 #include <mirt/ref.h>
+#include <mirt/runtime.h>
+#include <mirt/safepoint.h>
 #include <mirt/stats.h>
 #include <mirt/tag.h>
+#include <mirt/type.h>
 #include <mirt/visit.h>
 
 #endif /* MIRT_H */

@@ -60,11 +60,24 @@ runtime_sources = \
 	runtime/malloc/info.c \
 	runtime/vm/arena_destroy.c \
 	runtime/vm/arena_map.c \
+	runtime/vm/budget.c \
 	runtime/vm/cage.c \
+	runtime/vm/find.c \
+	runtime/vm/gc.h \
+	runtime/vm/gc.c \
+	runtime/vm/mark.h \
+	runtime/vm/mark.c \
 	runtime/vm/mutator.c \
+	runtime/vm/new.c \
+	runtime/vm/runtime.h \
+	runtime/vm/runtime.c \
+	runtime/vm/safepoint.c \
 	runtime/vm/stats.c \
 	runtime/vm/tag.c \
-	runtime/vm/visit.c
+	runtime/vm/type.c \
+	runtime/vm/visit.c \
+	runtime/vm/weak.h \
+	runtime/vm/weak.c
 
 # Everything but the override is compiled once, into libraries that are not installed; the
 # tests link them too, since they show what the shared library hides. The system calls

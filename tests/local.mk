@@ -30,6 +30,9 @@ check_programs = \
 	tests/test_cage \
 	tests/test_model \
 	tests/test_mutator \
+	tests/test_runtime \
+	tests/test_gc \
+	tests/test_jit \
 	tests/test_tags \
 	tests/test_visit \
 	tests/test_process
@@ -47,6 +50,9 @@ tests_test_malloc_SOURCES = tests/test_malloc.c tests/test.h
 tests_test_cage_SOURCES = tests/test_cage.c tests/test.h
 tests_test_model_SOURCES = tests/test_model.c tests/test.h
 tests_test_mutator_SOURCES = tests/test_mutator.c tests/test.h
+tests_test_runtime_SOURCES = tests/test_runtime.c tests/test.h
+tests_test_gc_SOURCES = tests/test_gc.c tests/system.c tests/system.h tests/test.h
+tests_test_jit_SOURCES = tests/test_jit.c tests/test.h
 tests_test_tags_SOURCES = tests/test_tags.c tests/test.h
 tests_test_visit_SOURCES = tests/test_visit.c tests/test.h
 tests_test_process_SOURCES = tests/test_process.c tests/test.h
@@ -67,6 +73,9 @@ tests_test_malloc_CPPFLAGS = $(tests_cppflags)
 tests_test_cage_CPPFLAGS = $(tests_cppflags)
 tests_test_model_CPPFLAGS = $(tests_cppflags)
 tests_test_mutator_CPPFLAGS = $(tests_cppflags)
+tests_test_runtime_CPPFLAGS = $(tests_cppflags)
+tests_test_gc_CPPFLAGS = $(tests_cppflags)
+tests_test_jit_CPPFLAGS = $(tests_cppflags)
 tests_test_tags_CPPFLAGS = $(tests_cppflags)
 tests_test_visit_CPPFLAGS = $(tests_cppflags)
 tests_test_process_CPPFLAGS = $(tests_cppflags)
@@ -85,6 +94,10 @@ tests_test_malloc_LDADD = $(tests_ldadd)
 tests_test_cage_LDADD = $(tests_ldadd)
 tests_test_model_LDADD = $(tests_ldadd)
 tests_test_mutator_LDADD = $(tests_ldadd)
+tests_test_runtime_LDADD = $(tests_ldadd)
+tests_test_gc_LDADD = libmirt-runtime.la libmirt-system-test.la libmirt-base.la \
+	$(CHECK_LIBS)
+tests_test_jit_LDADD = $(tests_ldadd)
 tests_test_tags_LDADD = $(tests_ldadd)
 tests_test_visit_LDADD = $(tests_ldadd)
 tests_test_process_LDADD = $(tests_ldadd)
@@ -114,7 +127,9 @@ stress: tests/stress$(EXEEXT)
 	tests/stress$(EXEEXT) $(STRESSFLAGS)
 
 test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh \
-	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_doc.sh
+	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_threads.sh \
+	tests/test_doc.sh \
+	tests/test_fast_path.sh
 EXTRA_DIST += $(test_scripts) \
 	tests/override/database.sql \
 	tests/override/plugin.c \
@@ -132,7 +147,9 @@ if HAVE_CXX
 check_PROGRAMS += tests/test_cxx
 endif
 TESTS += $(check_PROGRAMS) tests/test_lisp.sh tests/test_ref_code.sh \
-	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_doc.sh
+	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_threads.sh \
+	tests/test_doc.sh \
+	tests/test_fast_path.sh
 # A sanitizer's own malloc must come first, so the override cannot be tested beside it.
 if OVERRIDE
 if !SANITIZER

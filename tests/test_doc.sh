@@ -1,6 +1,8 @@
 #!/bin/sh
 # The programs in README.md and doc/: takes every C block with a main function out of the
-# pages, compiles it against the library with all warnings as errors, and runs it.
+# pages, compiles it against the library with all warnings as errors, and runs it. Blocks
+# whose first line is a comment that begins with the same file's name are one program, in
+# their order on the page.
 #
 # CC is the compiler, SANITIZER what the library was built with (no, address, undefined or
 # thread), top_srcdir the root of the sources, top_builddir that of the build,
@@ -31,23 +33,28 @@ expected_of() {
   case $1 in
     README.md) echo 1 ;;
     doc/arenas.md) echo 5 ;;
+    doc/embedding.md) echo 4 ;;
     doc/heaps.md) echo 3 ;;
+    doc/jit.md) echo 1 ;;
     *) echo 0 ;;
   esac
 }
 
-# Write the programs of a page to $work/LINE.c, LINE being that of the block's first line,
-# which compilers are told, too. Prints the lines.
+# Write the programs of a page to $work/NAME.c, NAME being the file's name, or the line of the
+# block's first line; compilers are told the lines, too. Prints the names.
 extract() {
   awk -v page="$1" -v work="$work" '
     !inside && /^```c[ \t]*$/ { inside = 1; first = NR + 1; text = ""; has_main = 0; next }
     inside && /^```[ \t]*$/ {
       inside = 0
-      if (has_main) {
-        file = work "/" first ".c"
-        printf "#line %d \"%s\"\n%s", first, page, text >file
+      name = has_main ? first : ""
+      if (match(text, /^\/\* [a-z_]+\.c[: ]/)) name = substr(text, 4, RLENGTH - 6)
+      if (name != "") {
+        file = work "/" name ".c"
+        printf "#line %d \"%s\"\n%s", first, page, text >>file
         close(file)
-        print first
+        if (!(name in known)) print name
+        known[name] = 1
       }
       next
     }
@@ -112,15 +119,15 @@ check_program() {
 }
 
 check_page() {
-  if ! extract "$1" >"$work/lines"; then
+  if ! extract "$1" >"$work/names"; then
     : >"$work/out"
     fail "$1" 'it cannot be read, or a block has no end'
   fi
   found=0
-  while read -r line; do
-    check_program "$1" "$line"
+  while read -r name; do
+    check_program "$1" "$name"
     found=$((found + 1))
-  done <"$work/lines"
+  done <"$work/names"
   checked=$((checked + found))
   expected=$(expected_of "$1")
   if [ "$found" -lt "$expected" ]; then

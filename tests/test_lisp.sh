@@ -1,6 +1,7 @@
 #!/bin/sh
 # The Lisp of examples/lisp, in both builds: scripts whose output is known, and bad input,
-# which must end in one clear line and exit code 1.
+# which must end in one clear line and exit code 1; all of it once more with a collection
+# for each object made, or, where that would take minutes, for some.
 #
 # LISP32 and LISP64 are the programs, srcdir is the root of the sources.
 # Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
@@ -88,25 +89,53 @@ value_of() {
   sed -n "s/^$1=//p" "$2"
 }
 
+# How often to collect in a script: those with many objects or a deep stack, seldom.
+every() {
+  case $1 in
+    recursion*) echo 500009 ;;
+    functions* | lists* | tables* | nested-*) echo 20011 ;;
+    *) echo 1 ;;
+  esac
+}
+
+# output_of case script argument...: run it, and compare.
+output_of() {
+  case=$1
+  script=$2
+  shift 2
+  run "$@" "$script"
+  expect_output "$case" "${script%.lisp}.out"
+}
+
 scripts() {
   for script in *.lisp; do
     input=/dev/null
-    run "$1" "$script"
-    expect_output "$1 ${script%.lisp}" "${script%.lisp}.out"
+    output_of "$1 ${script%.lisp}" "$script" "$1"
+    output_of "$1 ${script%.lisp} collecting" "$script" "$1" \
+      "--gc-every=$(every "$script")"
   done
+}
+
+error_of() {
+  case=$1
+  script=$2
+  shift 2
+  run "$@" "$script"
+  if [ "$code" -ne 1 ]; then
+    fail "$case" "exit code $code"
+  elif ! cmp -s "$work/err" "${script%.lisp}.err"; then
+    fail "$case" "expected: $(cat "${script%.lisp}.err")"
+  else
+    ok "$case"
+  fi
 }
 
 bad_scripts() {
   for script in *.lisp; do
     input=/dev/null
-    run "$1" "$script"
-    if [ "$code" -ne 1 ]; then
-      fail "$1 bad/${script%.lisp}" "exit code $code"
-    elif ! cmp -s "$work/err" "${script%.lisp}.err"; then
-      fail "$1 bad/${script%.lisp}" "expected: $(cat "${script%.lisp}.err")"
-    else
-      ok "$1 bad/${script%.lisp}"
-    fi
+    error_of "$1 bad/${script%.lisp}" "$script" "$1"
+    error_of "$1 bad/${script%.lisp} collecting" "$script" "$1" \
+      "--gc-every=$(every "$script")"
   done
 }
 
@@ -124,13 +153,22 @@ nested_input() {
   expect_error "$1 deep" 'deep.lisp:1: +: expected a number, got #<unspecified>'
 }
 
-# Each fills the memory with objects of another kind.
+# Each fills the heap with objects of another kind that it can still reach.
 full_memory() {
   cat >"$work/pairs.lisp" <<'END'
 (let loop ((list '())) (loop (cons 1 list)))
 END
   cat >"$work/strings.lisp" <<'END'
 (let loop ((string "x")) (loop (string-append string string)))
+END
+  cat >"$work/symbols.lisp" <<'END'
+(let loop ((i 0)) (string->symbol (number->string i)) (loop (+ i 1)))
+END
+  cat >"$work/closures.lisp" <<'END'
+(let loop ((f #f)) (loop (lambda () f)))
+END
+  cat >"$work/code.lisp" <<'END'
+(let loop ((all '())) (loop (cons (eval '(lambda (x) x)) all)))
 END
   cat >"$work/vectors.lisp" <<'END'
 (make-vector 1000000 0)
@@ -143,14 +181,97 @@ END
 (define (count n) (+ 1 (count n)))
 (count 0)
 END
-  for case in pairs strings vectors table calls; do
-    run "$1" --cage-size=1M "$work/$case.lisp"
-    expect_error "$1 full of $case" "$case.lisp:[12]: out of memory: .* of 1024K is full"
+  for case in pairs strings symbols closures code vectors table calls; do
+    run "$1" --heap-limit=1M "$work/$case.lisp"
+    expect_error "$1 full of $case" \
+      "$case.lisp:[12]: out of memory: the heap of 1024K is full"
   done
-  run "$1" --cage-size=1M "$lisp/tests/forms.lisp"
-  expect_output "$1 in 1M" "$lisp/tests/forms.out"
-  run "$1" --cage-size=64K "$work/pairs.lisp"
-  expect_error "$1 with too little memory" 'out of memory'
+  run "$1" --heap-limit=4K "$work/pairs.lisp"
+  expect_error "$1 with too little memory" '^lisp[36][24]: out of memory'
+}
+
+# What nobody can reach takes no memory: each makes many times the limit.
+garbage() {
+  cat >"$work/garbage.lisp" <<'END'
+(define (repeat n f) (let loop ((i 0)) (when (< i n) (f i) (loop (+ i 1)))))
+(repeat 300 (lambda (i) (iota 2000)))
+(repeat 100 (lambda (i) (make-vector 20000 i)))
+(repeat 100 (lambda (i) (apply string-append (map number->string (iota 1000)))))
+(repeat 1000 (lambda (i) (eval (list 'lambda '(x) (list 'quote (list i))))))
+(repeat 100 (lambda (i) (let ((table (make-hash)))
+  (repeat 300 (lambda (j) (hash-set! table (list j) i))) (hash->list table))))
+(define kept '())
+(repeat 100 (lambda (i) (set! kept (list (iota 1000) (make-vector 1000 i)))))
+(define last #f)
+(repeat 100000 (lambda (i) (set! last (lambda () i))))
+(print (last))
+(print (length (car kept)) (vector-ref (cadr kept) 999))
+END
+  printf '99999\n1000 99\n' >"$work/expected"
+  run "$1" --heap-limit=1M "--report=$work/report" "$work/garbage.lisp"
+  expect_output "$1 garbage in 1M" "$work/expected"
+  expect "$1 garbage, what is left" [ "$(value_of total_bytes "$work/report")" -lt 262144 ]
+  expect "$1 garbage, peak" [ "$(value_of peak_bytes "$work/report")" -le 1064960 ]
+  expect "$1 garbage, collections" [ "$(value_of collections "$work/report")" -ge 20 ]
+  run "$1" --heap-limit=64M "$lisp/demo/trees.lisp" 8
+  cp "$work/out" "$work/expected"
+  run "$1" --heap-limit=64M --gc-every=29 "$lisp/demo/trees.lisp" 8
+  expect_output "$1 trees, collecting often" "$work/expected"
+}
+
+# Full memory is an error of one form; the next one has it again.
+full_prompt() {
+  cat >"$work/input" <<'END'
+(define (deep n) (+ (length (iota 100)) (deep (cons (iota 100) n))))
+(list 1 (vector 2 (+ 3 (string-append (deep '()) "x"))))
+(length (iota 10000))
+(define kept (let loop ((list '())) (loop (cons 1 list))))
+(eval '(let loop ((list '())) (loop (cons 1 list))))
+(length (let loop ((i 0) (list '())) (if (= i 1000) list (loop (+ i 1) (iota 1000)))))
+kept
+(define all '())
+(while #t (set! all (cons 1 all)))
+(set! all (list all all (iota 100) (iota 1000)))
+(while #t (set! all (make-vector 1 all)))
+'here
+(begin (set! all '()) 'gone)
+(length (iota 10000))
+END
+  cat >"$work/messages" <<'END'
+stdin:1: out of memory: the heap of 1024K is full
+stdin:4: out of memory: the heap of 1024K is full
+stdin:5: out of memory: the heap of 1024K is full
+stdin:7: undefined name: kept
+stdin:9: out of memory: the heap of 1024K is full
+stdin:10: out of memory: the heap of 1024K is full
+stdin:11: out of memory: the heap of 1024K is full
+END
+  printf '10000\n1000\nhere\ngone\n10000\n' >"$work/expected"
+  input=$work/input
+  for option in --heap-limit=1M "--heap-limit=1M --gc-every=5003"; do
+    # shellcheck disable=SC2086
+    run "$1" $option
+    expect "$1 prompt $option, exit code" [ "$code" -eq 1 ]
+    expect "$1 prompt $option, output" cmp -s "$work/out" "$work/expected"
+    expect "$1 prompt $option, errors" cmp -s "$work/err" "$work/messages"
+  done
+  input=/dev/null
+}
+
+# A line for each collection.
+gc_stats() {
+  run "$1" --gc-stats "--report=$work/report" "$lisp/demo/trees.lisp" 15
+  count=$(value_of collections "$work/report")
+  expect "$1 --gc-stats, collections" [ "$count" -ge 1 ]
+  expect "$1 --gc-stats, lines" [ "$(wc -l <"$work/err")" -eq "$count" ]
+  time='[0-9]*\.[0-9][0-9]'
+  amount='[0-9]* objects, [0-9]* KiB'
+  pattern="^gc [0-9]*: live $amount; freed $amount"
+  pattern="$pattern; pause $time ms: mark $time, sweep $time\$"
+  expect "$1 --gc-stats, form" [ "$(grep -c "$pattern" "$work/err")" -eq "$count" ]
+  sum=$(sed -n 's/^gc .*; freed \([0-9]*\) objects.*/\1/p' "$work/err" |
+    awk '{ sum += $1 } END { print sum + 0 }')
+  expect "$1 --gc-stats, freed" [ "$sum" -gt 100000 ]
 }
 
 # An error does not end reading from standard input; it ends in exit code 1.
@@ -191,17 +312,25 @@ command_line() {
   run "$1" --unknown
   expect_error "$1 unknown option" 'bad option: --unknown'
   for size in 0 x 5X -1 '' 1T 33G 99999999999999999999999; do
-    run "$1" "--cage-size=$size" "$work/pairs.lisp"
-    expect_error "$1 --cage-size=$size" 'size'
+    run "$1" "--heap-limit=$size" "$work/pairs.lisp"
+    expect_error "$1 --heap-limit=$size" 'size'
+  done
+  for count in 0 x 5K -1 '' 4294967296 99999999999999999999999; do
+    run "$1" "--gc-every=$count" "$work/pairs.lisp"
+    expect_error "$1 --gc-every=$count" 'not a number of objects'
   done
   run "$1" --help
-  expect "$1 --help" grep -q cage-size "$work/out"
+  for option in heap-limit gc-stats gc-every report; do
+    expect "$1 --help, $option" grep -q -e "--$option" "$work/out"
+  done
   run "$1" --version
   expect "$1 --version" grep -q '^lisp[36][24] ' "$work/out"
   printf '(write (command-line))' >"$work/arguments.lisp"
   run "$1" "$work/arguments.lisp" --report 'two words'
   printf '("%s" "--report" "two words")' "$work/arguments.lisp" >"$work/expected"
   expect_output "$1 arguments of a script" "$work/expected"
+  run "$1" --gc-every=1 "$work/arguments.lisp" --report 'two words'
+  expect_output "$1 arguments of a script, collecting" "$work/expected"
   printf '(exit 7)' >"$work/exit.lisp"
   run "$1" "$work/exit.lisp"
   expect "$1 exit code" [ "$code" -eq 7 ]
@@ -232,7 +361,7 @@ demo_programs() {
   expect_output 'demo wordcount, output' "$work/expected"
 }
 
-# Both builds make the same objects; those of 32 bits take less.
+# At the end the same objects live in both builds; those of 32 bits take less.
 reports() {
   for key in pair_objects string_objects closure_objects environment_objects; do
     expect "report $key" \
@@ -242,10 +371,17 @@ reports() {
   expect 'report pair_bytes' [ "$bytes32" -lt "$(value_of pair_bytes "$work/trees.64")" ]
   expect 'report pair size' \
     [ "$bytes32" -eq $((16 * $(value_of pair_objects "$work/trees.32"))) ]
+  bytes64=$(value_of pair_bytes "$work/trees.64")
+  expect 'report pair size, 64 bits' \
+    [ "$bytes64" -eq $((24 * $(value_of pair_objects "$work/trees.64"))) ]
   total=0
   for type in pair string symbol vector table slots builtin closure environment code; do
     total=$((total + $(value_of "${type}_bytes" "$work/trees.32")))
   done
+  # What is made depends on nothing but the program; all of it, in each way of collecting.
+  run LISP32 --gc-every=5003 "--report=$work/report" "$lisp/demo/trees.lisp" 8
+  expect 'report made_bytes' [ "$(value_of made_bytes "$work/report")" -eq \
+    "$(value_of made_bytes "$work/trees.32")" ]
   expect 'report total' [ "$total" -eq "$(value_of total_bytes "$work/trees.32")" ]
   expect 'report cage' [ "$(value_of cage_shift "$work/trees.32")" -eq 3 ]
   expect 'report time' [ -n "$(value_of destroy_us "$work/trees.32")" ]
@@ -272,6 +408,9 @@ for build in LISP32 LISP64; do
   cd "$work" || exit 1
   nested_input "$build"
   full_memory "$build"
+  garbage "$build"
+  full_prompt "$build"
+  gc_stats "$build"
   standard_input "$build"
   command_line "$build"
 done

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run the demo programs with 32-bit references and with 64-bit pointers, and compare what
-# their objects take, how long they ran, and how long destroying the heaps took.
+# the objects take that they make, how long they ran, and how long the collector stopped
+# them. All that trees makes would not fit into the budget.
 #
 # usage: demo.sh [text]
 # LISP32 and LISP64 are the programs, srcdir is the root of the sources; the text whose
@@ -13,6 +14,7 @@ lisp64=${LISP64:-./examples/lisp/lisp64}
 demo=${srcdir:-.}/examples/lisp/demo
 text=${1:-${DEMO_TEXT:-/usr/share/common-licenses/GPL-3}}
 runs='1 2 3'
+budget=64M
 
 die() {
   printf 'demo.sh: %s\n' "$*" >&2
@@ -40,7 +42,7 @@ run_best() {
   script=$demo/$3.lisp
   shift 3
   for run in $runs; do
-    "$program" --report="$work/report" "$script" "$@" >"$best.out" ||
+    "$program" --heap-limit=$budget --report="$work/report" "$script" "$@" >"$best.out" ||
       die "$program $script failed"
     if [ "$run" -eq 1 ] ||
       [ "$(value_of run_us "$work/report")" -lt "$(value_of run_us "$best")" ]; then
@@ -59,25 +61,27 @@ demo_program() {
 }
 
 comparison() {
-  printf '%-10s %33s   %24s   %20s\n' '' 'bytes of objects' 'run, ms' 'destroying, us'
-  printf '%-10s %12s %12s %7s   %8s %8s %6s   %9s %10s\n' program \
-    '32-bit' '64-bit' 'ratio' '32-bit' '64-bit' 'ratio' '32-bit' '64-bit'
+  printf '%-10s %29s   %22s   %15s   %15s\n' '' 'bytes of objects made' 'run, ms' \
+    'collecting, ms' 'collections'
+  printf '%-10s %11s %11s %5s   %8s %8s %4s   %7s %7s   %7s %7s\n' program \
+    '32-bit' '64-bit' 'ratio' '32-bit' '64-bit' '' '32-bit' '64-bit' '32-bit' '64-bit'
   for name in "$@"; do
-    for key in total_bytes run_us destroy_us; do
+    for key in made_bytes run_us gc_us collections; do
       printf '%s ' "$(value_of $key "$work/$name.32")" "$(value_of $key "$work/$name.64")"
     done | awk -v name="$name" '{
-      printf "%-10s %12d %12d %7.2f   ", name, $1, $2, $1 / $2
-      printf "%8.1f %8.1f %6.2f   %9d %10d\n", $3 / 1000, $4 / 1000, $3 / $4, $5, $6 }'
+      printf "%-10s %11d %11d %5.2f   ", name, $1, $2, $1 / $2
+      printf "%8.1f %8.1f %4.2f   ", $3 / 1000, $4 / 1000, $3 / $4
+      printf "%7.1f %7.1f   %7d %7d\n", $5 / 1000, $6 / 1000, $7, $8 }'
   done
 }
 
 demo_program wordcount "$text"
 demo_program queens 9
 demo_program deriv 8
-demo_program trees 17
+demo_program trees 18
 
-printf '\n== What the objects of trees take in the cage\n'
-"$lisp32" --report "$demo/trees.lisp" 17 2>&1 >/dev/null
+printf '\n== The collections of trees, and what lives in the cage at the end\n'
+"$lisp32" --heap-limit=$budget --gc-stats --report "$demo/trees.lisp" 18 2>&1 >/dev/null
 
 printf '\n== 32-bit references against 64-bit pointers, the best of three runs\n'
 comparison wordcount queens deriv trees

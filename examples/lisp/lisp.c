@@ -1,7 +1,7 @@
 /* lisp.c - starting and stopping the interpreter, errors, the value stack.
  *
  * Invariant: an error unwinds to lisp_try in one jump, and nobody in between holds
- * anything that must be freed: objects belong to the heaps, buffers to lisp_t.
+ * anything that must be freed: objects are the collector's, buffers lisp_t's.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -27,7 +27,7 @@ static void load_library(lisp_t *lisp, void *argument) {
 
 bool lisp_start(lisp_t *lisp, size_t limit) {
   *lisp = (lisp_t){.start_time = clock_microseconds(), .random = 1};
-  const int error = memory_start(&lisp->memory, limit);
+  const int error = memory_start(&lisp->memory, limit, collector_on_full, lisp);
   if (error != 0) {
     snprintf(lisp->message, sizeof lisp->message, "cannot reserve memory for objects: %s",
              strerror(error));

@@ -1,13 +1,13 @@
 /* lisp.h - the state of the interpreter, and errors.
  *
- * Invariant: every object that is still needed can be reached from the roots:
+ * Invariant: whenever an object is made, every other one that is still needed can be
+ * reached from the roots, since that is when the collector may run (collector.c):
  *   the value stack, from stack to registers.top
  *   registers.code and registers.environment
  *   the symbols, whose global variables refer to everything that has a name
  *   the compiler's scope, constants and file, and lisp->arguments
  * C code that makes two objects keeps the first one on the value stack, or in one of the
- * arguments it was called with (they lie there, too), while it makes the second. Nothing
- * is collected yet; a collector will find these roots precisely.
+ * arguments it was called with (they lie there, too), while it makes the second.
  *
  * The value stack also holds the calls of Lisp functions that wait for a result, so deep
  * recursion of a Lisp program fills this stack, which is checked, and never the stack of
@@ -19,6 +19,7 @@
 #define LISP_LISP_H
 
 #include "code.h"
+#include "collector.h"
 #include "compile.h"
 #include "memory.h"
 #include <setjmp.h>
@@ -46,6 +47,7 @@ struct builtin_definition_s;
 
 struct lisp_s {
   memory_t memory;
+  collector_t collector;
 
   registers_t registers;
   value_t *stack;
@@ -78,8 +80,8 @@ struct lisp_s {
   char message[600]; /* of the last error: one line, without a newline */
 };
 
-/* Start the interpreter, with limit bytes for objects (0: no limit). Returns true, or
- * false with lisp->message set. In both cases lisp_stop must follow. */
+/* Start the interpreter, with limit bytes for live objects (0: no limit). Returns true,
+ * or false with lisp->message set. In both cases lisp_stop must follow. */
 bool lisp_start(lisp_t *lisp, size_t limit);
 void lisp_stop(lisp_t *lisp);
 

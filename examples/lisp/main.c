@@ -25,6 +25,8 @@
 
 typedef struct options_s {
   size_t limit;
+  bool gc_stats;
+  uint32_t gc_every;
   bool report;
   const char *report_file;
   char **arguments; /* the script and what follows; ends with NULL */
@@ -34,11 +36,13 @@ static const char usage[] =
     "Usage: " PROGRAM " [options] [script [argument...]]\n"
     "Run a Lisp script, or read forms from standard input and print their values.\n"
     "\n"
-    "  --cage-size=N[K|M|G]  give the objects N bytes of memory and no more\n"
-    "  --report              print on standard error, at exit, what the objects take\n"
-    "  --report=FILE         write the same to FILE, as lines key=value\n"
-    "  --help                print this\n"
-    "  --version             print the version\n";
+    "  --heap-limit=N[K|M|G]  let live objects take N bytes and no more\n"
+    "  --gc-stats             print a line on standard error about each collection\n"
+    "  --gc-every=N           to test: collect for every Nth object made\n"
+    "  --report               print on standard error, at exit, what the objects take\n"
+    "  --report=FILE          write the same to FILE, as lines key=value\n"
+    "  --help                 print this\n"
+    "  --version              print the version\n";
 
 static _Noreturn void bad_usage(const char *message, const char *what) {
   fprintf(stderr, PROGRAM ": %s%s (see --help)\n", message, what);
@@ -60,9 +64,22 @@ static size_t parse_size(const char *text) {
   return (size_t)number << shift;
 }
 
+static uint32_t parse_count(const char *text) {
+  char *end = NULL;
+  errno = 0;
+  const unsigned long number = strtoul(text, &end, 10);
+  const bool is_number = text[0] >= '0' && text[0] <= '9' && errno == 0 && *end == 0;
+  if (!is_number || number == 0 || number > UINT32_MAX) {
+    bad_usage("not a number of objects: ", text);
+  }
+  return (uint32_t)number;
+}
+
 static options_t parse_options(int count, char **words) {
   static const struct option long_options[] = {
-      {"cage-size", required_argument, NULL, 'c'},
+      {"heap-limit", required_argument, NULL, 'l'},
+      {"gc-stats", no_argument, NULL, 's'},
+      {"gc-every", required_argument, NULL, 'e'},
       {"report", optional_argument, NULL, 'r'},
       {"help", no_argument, NULL, 'h'},
       {"version", no_argument, NULL, 'v'},
@@ -73,7 +90,9 @@ static options_t parse_options(int count, char **words) {
   /* The + ends the options at the script's name: what follows is for the script. */
   for (int c; (c = getopt_long(count, words, "+", long_options, NULL)) != -1;) {
     switch (c) {
-      case 'c': options.limit = parse_size(optarg); break;
+      case 'l': options.limit = parse_size(optarg); break;
+      case 's': options.gc_stats = true; break;
+      case 'e': options.gc_every = parse_count(optarg); break;
       case 'r':
         if (optarg == NULL)
           options.report = true;
@@ -101,12 +120,19 @@ static void set_arguments(lisp_t *lisp, void *argument) {
   lisp->arguments = lisp_pop(lisp);
 }
 
+/* The file's name, that of a symbol: with full memory the prompt can find it again. */
+static value_t file_name(lisp_t *lisp, const reader_t *reader) {
+  return value_symbol(symbol_named(lisp, reader->name))->name;
+}
+
 /* Read the next form and run it. Returns VALUE_EOF at the end. */
-static value_t run_next(lisp_t *lisp, reader_t *reader, const value_t *file) {
-  value_t *form = lisp_push(lisp, read_form(lisp, reader));
+static value_t run_next(lisp_t *lisp, reader_t *reader) {
+  const value_t file = file_name(lisp, reader);
+  const value_t *form = lisp_push(lisp, read_form(lisp, reader));
   value_t result = VALUE_EOF;
   if (*form != VALUE_EOF) {
-    const value_t function = compile_form(lisp, *form, *file);
+    const value_t function = compile_form(lisp, *form, file);
+    memory_use_reserve(&lisp->memory, false);
     result = lisp_call(lisp, function);
     if (result == VALUE_EOF) result = VALUE_UNSPECIFIED;
   }
@@ -115,16 +141,13 @@ static value_t run_next(lisp_t *lisp, reader_t *reader, const value_t *file) {
 }
 
 static void run_script(lisp_t *lisp, void *argument) {
-  reader_t *reader = argument;
-  value_t *file = lisp_push(lisp, string_new(lisp, reader->name, strlen(reader->name)));
-  while (run_next(lisp, reader, file) != VALUE_EOF) continue;
+  while (run_next(lisp, argument) != VALUE_EOF) continue;
 }
 
 /* Run one form from standard input and print its value. */
 static void run_prompt(lisp_t *lisp, void *argument) {
-  reader_t *reader = argument;
-  value_t *file = lisp_push(lisp, string_new(lisp, reader->name, strlen(reader->name)));
-  const value_t result = run_next(lisp, reader, file);
+  memory_use_reserve(&lisp->memory, true);
+  const value_t result = run_next(lisp, argument);
   if (result == VALUE_EOF) {
     lisp->exiting = true;
   } else if (result != VALUE_UNSPECIFIED) {
@@ -177,15 +200,25 @@ static void program_body(lisp_t *lisp, const options_t *options) {
   }
 }
 
+/* A report is of what lives. What is on the value stack is no longer needed by then. */
+static void collect_at_end(lisp_t *lisp, void *argument) {
+  report_t *report = argument;
+  report_take(report, lisp); /* the program's collections, without this one */
+  report_take_usage(report, lisp);
+}
+
 /* Destroy the objects, and report. Returns the exit code. */
 static int finish_program(lisp_t *lisp, const options_t *options, uint64_t start) {
   const uint64_t end = clock_microseconds();
-  report_t report;
-  report_take(&report, &lisp->memory);
+  report_t report = {0};
+  lisp->collector.print = false;
+  if (options->report || options->report_file != NULL) {
+    lisp_try(lisp, collect_at_end, &report);
+  }
   report.run_microseconds = end - start;
 
   const uint64_t destroy_start = clock_microseconds();
-  memory_destroy_heaps(&lisp->memory);
+  memory_stop(&lisp->memory);
   report.destroy_microseconds = clock_microseconds() - destroy_start;
 
   if (fflush(stdout) != 0 || ferror(stdout)) {
@@ -210,6 +243,8 @@ int main(int count, char **words) {
   int code = EXIT_FAILURE;
   if (lisp_start(&lisp, options.limit) &&
       lisp_try(&lisp, set_arguments, options.arguments)) {
+    lisp.collector.print = options.gc_stats;
+    lisp.collector.every = options.gc_every;
     const uint64_t start = clock_microseconds();
     program_body(&lisp, &options);
     code = finish_program(&lisp, &options, start);

@@ -3,10 +3,10 @@
  * Invariant: an object is a header of 8 bytes, then its values side by side, then bytes
  * that are no values. How many values there are follows from the type and the header's
  * count alone (object_types), so whoever has a reference to an object can find every
- * reference in it.
+ * reference in it: the collector does (memory.c).
  *
- * Each type has a heap of its own with its own tag: an object never lies in memory that
- * an object of another type has used.
+ * Each type is one of mirt's, too, with pages of its own: an object never lies in a page
+ * that holds an object of another type.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -30,12 +30,12 @@ typedef enum object_type_e {
   TYPE_COUNT
 } object_type_t;
 
-/* How a type is laid out: values + count * item_values values, then count * item_bytes
- * bytes, where count is the header's. */
+/* How a type is laid out: values + count * item_values values, then bytes + count *
+ * item_bytes bytes, where count is the header's. */
 typedef struct object_layout_s {
   const char *name;
-  int tag;
   unsigned values;
+  unsigned bytes;
   unsigned item_values;
   unsigned item_bytes;
 } object_layout_t;
@@ -118,6 +118,13 @@ typedef struct code_s {
   value_t constants[];
 } code_t;
 
+/* Bytes of an object with that count in its header. */
+static inline size_t object_size(const object_layout_t *layout, uint32_t count) {
+  const size_t values = layout->values + (size_t)layout->item_values * count;
+  const size_t bytes = layout->bytes + (size_t)layout->item_bytes * count;
+  return sizeof(object_t) + values * sizeof(value_t) + bytes;
+}
+
 static inline bool value_has_type(value_t value, object_type_t type) {
   return value_is_object(value) && ((object_t *)value_object(value))->type == type;
 }
@@ -166,8 +173,10 @@ static inline uint32_t *slots_hashes(slots_t *slots) {
 typedef struct lisp_s lisp_t;
 
 /* Make an object of the type, with count in its header, room for its values and items,
- * and extra_bytes after them. Only the header is set: the caller fills in every value
- * before it makes another object. Never returns NULL: full memory is a Lisp error. */
+ * and extra_bytes after them (0 but for code). Only the header is set: the caller fills in
+ * every value before it makes another object. Everything else that is still needed must
+ * be reachable (lisp.h): the call may collect. Never returns NULL: full memory is a Lisp
+ * error. */
 void *object_new(lisp_t *lisp, object_type_t type, uint32_t count, size_t extra_bytes);
 
 /* The constructors. Values given to them need not be reachable from anywhere else. */

@@ -1,23 +1,31 @@
 /* report.c - the report of memory, for people and for programs.
  *
- * Invariant: both forms say the same, type by type in the order of object_types.
+ * Invariant: both forms say the same of what lives, type by type in the order of object_types.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
 #include "report.h"
 #include <errno.h>
 
-void report_take(report_t *report, const memory_t *memory) {
-  *report = (report_t){.has_cage = memory->cage != NULL, .limit = memory->limit};
-  if (report->has_cage) report->cage = *memory->cage;
+void report_take(report_t *report, const lisp_t *lisp) {
+  const mirt_cage_t *cage = mirt_runtime_cage(lisp->memory.runtime);
+  *report = (report_t){.has_cage = cage != NULL,
+                       .limit = lisp->memory.limit,
+                       .collector = lisp->collector};
+  if (report->has_cage) report->cage = *cage;
+}
+
+void report_take_usage(report_t *report, lisp_t *lisp) {
+  collector_run(lisp);
   for (int type = 0; type < TYPE_COUNT; type++) {
-    const memory_usage_t usage = memory_usage(memory, (object_type_t)type);
+    const memory_usage_t usage = memory_usage(&lisp->memory, (object_type_t)type);
     report->types[type] = usage;
     report->total.objects += usage.objects;
     report->total.bytes += usage.bytes;
     report->total.pages += usage.pages;
     report->total.page_bytes += usage.page_bytes;
   }
+  report->made_bytes = lisp->collector.freed_bytes + report->total.bytes;
 }
 
 static void print_place(const report_t *report, const char *program, FILE *file) {
@@ -31,7 +39,8 @@ static void print_place(const report_t *report, const char *program, FILE *file)
   } else {
     fprintf(file, "%s: pointers of 64 bits", program);
   }
-  if (report->limit != 0) fprintf(file, ", %zu KiB for objects", report->limit / 1024);
+  if (report->limit != 0)
+    fprintf(file, ", %zu KiB for live objects", report->limit / 1024);
   fputc('\n', file);
 }
 
@@ -48,8 +57,14 @@ void report_print(const report_t *report, const char *program, FILE *file) {
     print_usage(object_types[type].name, &report->types[type], file);
   }
   print_usage("total", &report->total, file);
-  fprintf(file, "  ran %.1f ms; destroying the %d heaps took %.2f ms\n",
-          (double)report->run_microseconds / 1000, (int)TYPE_COUNT,
+  const collector_t *collector = &report->collector;
+  fprintf(file, "  made %zu bytes of objects, the collected ones too\n",
+          report->made_bytes);
+  fprintf(file, "  ran %.1f ms; %zu collections took %.1f ms, the longest %.2f ms\n",
+          (double)report->run_microseconds / 1000, collector->count,
+          (double)collector->pause_nanoseconds / 1e6,
+          (double)collector->longest_nanoseconds / 1e6);
+  fprintf(file, "  destroying the runtime took %.2f ms\n",
           (double)report->destroy_microseconds / 1000);
 }
 
@@ -75,6 +90,13 @@ int report_write(const report_t *report, const char *program, const char *file_n
     write_usage(object_types[type].name, &report->types[type], file);
   }
   write_usage("total", &report->total, file);
+  fprintf(file, "made_bytes=%zu\n", report->made_bytes);
+  fprintf(file, "collections=%zu\npeak_bytes=%zu\n", report->collector.count,
+          report->collector.peak_bytes);
+  fprintf(file, "gc_us=%llu\n",
+          (unsigned long long)report->collector.pause_nanoseconds / 1000);
+  fprintf(file, "longest_gc_us=%llu\n",
+          (unsigned long long)report->collector.longest_nanoseconds / 1000);
   fprintf(file, "run_us=%llu\n", (unsigned long long)report->run_microseconds);
   fprintf(file, "destroy_us=%llu\n", (unsigned long long)report->destroy_microseconds);
   const bool failed = ferror(file) != 0;

@@ -1,13 +1,13 @@
-/* report.h - what the objects take, and what destroying them took.
+/* report.h - what the objects take, what collecting and destroying them took.
  *
- * Invariant: a report is taken while the heaps are there and printed after they are gone.
+ * Invariant: a report is taken while the runtime is there and printed after it is gone.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
 #ifndef LISP_REPORT_H
 #define LISP_REPORT_H
 
-#include "memory.h"
+#include "lisp.h"
 #include <stdio.h>
 
 typedef struct report_s {
@@ -16,12 +16,17 @@ typedef struct report_s {
   size_t limit;
   memory_usage_t types[TYPE_COUNT];
   memory_usage_t total;
+  size_t made_bytes;     /* of all objects, those that were freed too */
+  collector_t collector; /* a copy */
   uint64_t run_microseconds;
   uint64_t destroy_microseconds;
 } report_t;
 
-/* Ask the heaps what they hold. */
-void report_take(report_t *report, const memory_t *memory);
+/* Begin a report: where the objects lie, what collecting took so far. */
+void report_take(report_t *report, const lisp_t *lisp);
+
+/* Collect, and ask the types what the objects take that live. */
+void report_take_usage(report_t *report, lisp_t *lisp);
 
 /* As an aligned table. */
 void report_print(const report_t *report, const char *program, FILE *file);

@@ -85,7 +85,7 @@ static value_t slots_new(lisp_t *lisp, uint32_t count) {
 
 value_t table_new(lisp_t *lisp) {
   value_t *slots = lisp_push(lisp, slots_new(lisp, SLOTS_MIN));
-  table_t *table = object_new(lisp, TYPE_TABLE, 0, sizeof(uint32_t));
+  table_t *table = object_new(lisp, TYPE_TABLE, 0, 0);
   table->slots = *slots;
   table->used = 0;
   lisp_pop(lisp);

@@ -7,12 +7,12 @@
  * Fixnums have 31 bits in both builds, so that both run the same language.
  *
  * This header is the whole difference between the two builds (with memory.c, which makes
- * the cage). With LISP_REFS a value has 32 bits and an object is a reference into a cage
- * of shift 3. Blocks are aligned to 16 bytes, twice the unit of the references, so a
- * reference is always even and bit 0 is ours at no cost; and no object lies in the cage's
- * null slice, so the references that name its first 8 KiB are free for the constants.
- * Without LISP_REFS a value is a machine word and an object is a pointer, which has the
- * same two properties.
+ * the runtime). With LISP_REFS a value has 32 bits and an object is a reference into a cage
+ * of shift 3. Our types are aligned to 16 bytes, twice the unit of the references, so a
+ * reference is always even and bit 0 is ours; and no object lies in the cage's null slice,
+ * so the references that name its first 8 KiB are free for the constants. Without
+ * LISP_REFS a value is a machine word and an object is a pointer, which has the same two
+ * properties.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -33,8 +33,10 @@ typedef int32_t signed_value_t;
  * arithmetic of common processors includes. */
 #define VALUE_SHIFT 3
 
+#define VALUE_ALIGNMENT 16
+
 /* Where the cage begins: a copy of its base field, so that a decode is one load, one
- * shift and one addition. This is right for each kind of cage that memory.c makes: a
+ * shift and one addition. This is right for each kind of cage that memory.c may get: a
  * zero-based cage is one at base 0, an aligned cage one at a particular base. */
 extern uintptr_t value_base;
 
@@ -52,6 +54,8 @@ static inline value_t object_value(const void *object) {
 
 typedef uintptr_t value_t;
 typedef intptr_t signed_value_t;
+
+#define VALUE_ALIGNMENT 8
 
 static inline void *value_object(value_t value) { return (void *)value; }
 
@@ -104,6 +108,16 @@ static inline value_t character_value(unsigned char byte) {
 
 static inline value_t boolean_value(bool truth) {
   return truth ? VALUE_TRUE : VALUE_FALSE;
+}
+
+/* Mark the object that a value refers to, if it is one. */
+static inline void value_mark(mirt_marker_t *marker, value_t value) {
+  if (!value_is_object(value)) return;
+#if LISP_REFS
+  mirt_mark_ref(marker, value);
+#else
+  mirt_mark(marker, value_object(value));
+#endif
 }
 
 /* Everything but #f counts as true. */

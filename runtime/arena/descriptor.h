@@ -69,6 +69,7 @@ struct page {
   atomic_flag_byte has_interior; /* a pointer into a block may stand for the block */
   atomic_flag_byte is_large;     /* one block, allocated and freed with the page */
   bool is_guarded;               /* its last system page is protected */
+  bool needs_sweep;              /* blocks without a mark are dead, and not yet free */
 };
 
 _Static_assert(sizeof(struct page) == 128, "two lines of memory per descriptor");
@@ -88,6 +89,11 @@ static inline uintptr_t page_state_next(uintptr_t state, uint32_t owner) {
 /* Whose state is an owner's has a cell. */
 static inline struct cell *page_cell(const struct page *page) {
   return (struct cell *)atomic_load_relaxed(&page->cell);
+}
+
+/* The collector's plane: all zeros but between a collection's marking and the page's sweep. */
+static inline atomic_word *page_mark(const struct page *page) {
+  return page->free + 2 * PLANE_STRIDE_WORDS;
 }
 
 static inline atomic_word *page_xfree(const struct page *page) {

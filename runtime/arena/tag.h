@@ -33,6 +33,12 @@ static inline bool tag_is_sealed(unsigned tag) {
   return atomic_load_relaxed(&tags[tag].use) == TAG_SEALED;
 }
 
+/* Seal a tag that is unused or sealed already. Returns whether it is sealed now. */
+static inline bool tag_seal(unsigned tag) {
+  atomic_compare_and_swap_full(&tags[tag].use, TAG_UNUSED, TAG_SEALED);
+  return tag_is_sealed(tag);
+}
+
 /* What the tag of a page holds. */
 static inline struct holding *page_holding(const struct page *page) {
   return &tags[page_kind_tag(atomic_load_relaxed(&page->kind))].holding;

@@ -20,6 +20,13 @@ struct cell cell_empty;
 struct cell *cell_create(mi_heap_t *heap, size_t block_size) {
   struct cell *cell = zone_take(heap_zone(heap), RECORD_CELL, sizeof(struct cell));
   if (cell == NULL) return NULL;
+  cell_initialize(cell, heap, block_size);
+  cell->is_in_place = false;
+  return cell;
+}
+
+void cell_initialize(struct cell *cell, mi_heap_t *heap, size_t block_size) {
+  cell->is_in_place = true;
   cell->heap = heap;
   cell->block_size = block_size;
   if (block_size != 0) { /* the cell of large blocks has no size of its own */
@@ -31,7 +38,6 @@ struct cell *cell_create(mi_heap_t *heap, size_t block_size) {
     cell->resting_limit =
         (uint8_t)clamp(RESTING_SLICES / cell->slice_count, 1, RESTING_MAX);
   }
-  return cell;
 }
 
 /* ---- slots ---- */
@@ -129,7 +135,7 @@ void cell_delete(struct cell *cell) {
     chunk_clear_bit(chunk, CHUNK_IN_USE);
     chunk = next;
   }
-  zone_give(heap_zone(cell->heap), RECORD_CELL, cell);
+  if (!cell->is_in_place) zone_give(heap_zone(cell->heap), RECORD_CELL, cell);
 }
 
 /* ---- available pages ---- */
@@ -352,6 +358,8 @@ static bool cell_take_from_own(struct cell *cell) {
       if (!cell_wake_pages(cell, false)) return false;
       continue;
     }
+    /* Before a group is taken: what is allocated from it has no mark. */
+    if (unlikely(cell->page->needs_sweep)) page_sweep(cell->page);
     if (page_take_group(cell->page, cell)) return true;
     if (page_collect(cell->page) && page_take_group(cell->page, cell)) return true;
     cell_rest_page(cell);
@@ -414,16 +422,36 @@ static void collect_page(struct cell *cell, struct page *page, struct page_chunk
   cell_retire_if_free(cell, page);
 }
 
+/* The current page is one of the available ones from now on. */
+static void cell_leave_page(struct cell *cell) {
+  struct page *page = cell->page;
+  if (page == NULL) return;
+  cell_return_word(cell);
+  cell->page = NULL;
+  cell_set_available(cell, page);
+}
+
+static void settle_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
+                        uint32_t slot, bool is_open) {
+  struct reader *section = read_begin();
+  if (!is_open && chunk_has_slot(chunk, slot)) is_open = cell_reopen_page(cell, page);
+  read_end(section);
+  if (is_open) page_collect(page);
+}
+
+void cell_settle(struct cell *cell) {
+  if (cell->block_size == 0) return;
+  cell_flush_stash(cell);
+  cell_wake_pages(cell, true);
+  cell_leave_page(cell);
+  cell_for_each_page(cell, settle_page);
+}
+
 void cell_collect(struct cell *cell, bool force) {
   if (cell->block_size == 0) return; /* large blocks leave nothing to collect */
   cell_flush_stash(cell);
   cell_wake_pages(cell, true);
-  if (force && cell->page != NULL) {
-    struct page *page = cell->page;
-    cell_return_word(cell);
-    cell->page = NULL;
-    cell_set_available(cell, page);
-  }
+  if (force) cell_leave_page(cell);
   while (cell_open_freed(cell, SIZE_MAX)) continue;
   cell_for_each_page(cell, collect_page);
 }

@@ -58,6 +58,7 @@ struct cell {
   struct page *page; /* the page the group is from, or NULL */
   mi_heap_t *heap;
   bool word_is_zero;   /* the blocks of `word` are known to be zero */
+  bool is_in_place;    /* its memory is not the zone's */
   uint8_t fresh_batch; /* fresh blocks taken at a time */
   uint8_t stash_limit;
   uint8_t stash_count;
@@ -79,6 +80,9 @@ struct cell {
 extern struct cell cell_empty;
 
 struct cell *cell_create(mi_heap_t *heap, size_t block_size);
+
+/* Make a cell in place, in zeroed memory that outlives every thread's interest in it. */
+void cell_initialize(struct cell *cell, mi_heap_t *heap, size_t block_size);
 
 /* Take the lowest block of the word; the word must not be 0. */
 static inline void *cell_take(struct cell *cell) {
@@ -125,6 +129,10 @@ bool cell_reopen_page(struct cell *cell, struct page *page);
 
 /* A block of a FULL page is freed by the owner: keep it in the stash or open the page. */
 void cell_free_into_full(struct cell *cell, struct page *page, size_t index, void *block);
+
+/* Open every page of a cell, and put every free block into its page's plane. The owner, or
+ * somebody else while the world is stopped. */
+void cell_settle(struct cell *cell);
 
 /* Retire the empty pages of a cell after collecting what other threads freed; with force
  * the current one too. */

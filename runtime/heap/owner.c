@@ -47,7 +47,7 @@ static struct owner *owner_make(void) {
 }
 
 /* An owner without heaps, marked as bound. */
-static struct owner *owner_take(bool is_mutator) {
+static struct owner *owner_take(mirt_mutator_t *mutator) {
   struct owner *owner = record_stack_pop(&free_owners);
   if (owner == NULL) owner = owner_make();
   if (owner == NULL) return NULL;
@@ -56,7 +56,7 @@ static struct owner *owner_take(bool is_mutator) {
   owner->default_heap = &heap_empty;
   owner->below = NULL;
   owner->subprocess = NULL;
-  owner->is_mutator = is_mutator;
+  owner->mutator = mutator;
   owner->is_lost = false;
   owner->is_in_use = true;
   atomic_store_relaxed(&owner->bound, 1);
@@ -102,7 +102,7 @@ static void watch_thread_end(void) {
 bool owner_begin(void) {
   if (current.owner != NULL) return true;
   process_begin();
-  struct owner *owner = owner_take(false);
+  struct owner *owner = owner_take(NULL);
   if (owner == NULL) return false;
   make_current(owner);
   watch_thread_end();
@@ -110,7 +110,7 @@ bool owner_begin(void) {
 }
 
 void owner_end(void) {
-  while (current.owner != NULL && current.owner->is_mutator) owner_unbind();
+  while (current.owner != NULL && current.owner->mutator != NULL) owner_unbind();
   struct owner *owner = current.owner;
   if (owner == NULL) return;
   make_current(NULL);
@@ -133,9 +133,9 @@ void owner_end_if_ending(void) {
 
 /* ---- mutators ---- */
 
-struct owner *owner_create(void) {
+struct owner *owner_create(mirt_mutator_t *mutator) {
   process_begin();
-  struct owner *owner = owner_take(true);
+  struct owner *owner = owner_take(mutator);
   if (owner == NULL) return NULL;
   if (current.owner != NULL) owner->subprocess = current.owner->subprocess;
   atomic_store_release(&owner->bound, 0);
@@ -254,7 +254,7 @@ static bool free_abandoned(struct page *page, void *argument) {
 
 /* Whatever this thread owns, nobody's mutators, and nobody's pages. */
 static void destroy_everything(void) {
-  while (current.owner != NULL && current.owner->is_mutator) owner_unbind();
+  while (current.owner != NULL && current.owner->mutator != NULL) owner_unbind();
   struct owner *own = current.owner;
   make_current(NULL);
   struct owner *owner = (struct owner *)atomic_load_acquire(&all_owners);

@@ -10,6 +10,7 @@
 #define MIRT_HEAP_OWNER_H
 
 #include <mimalloc.h>
+#include <mirt/mutator.h>
 
 #include "arena/reader.h"
 #include "base/record_stack.h"
@@ -22,7 +23,7 @@ struct owner {
       *backing;     /* the heap that mi_malloc uses unless told otherwise; may be NULL */
   mi_heap_t *heaps; /* all its heaps */
   void *subprocess; /* pages are adopted within one sub-process only */
-  bool is_mutator;
+  mirt_mutator_t *mutator; /* made by the program for that, or NULL */
   bool is_in_use;          /* not a free record */
   bool is_lost;            /* its thread did not come along when the process forked */
   atomic_word bound;       /* 1: to a thread, or free. Whoever turns it to 1 may use it */
@@ -54,8 +55,8 @@ void owner_end(void);
 /* Put a heap into the owner's list. */
 void owner_add_heap(struct owner *owner, mi_heap_t *heap);
 
-/* Make a mutator, not bound. NULL without memory. */
-struct owner *owner_create(void);
+/* Make an owner for a mutator, not bound. NULL without memory. */
+struct owner *owner_create(mirt_mutator_t *mutator);
 
 /* Make a mutator the calling thread's current owner. Returns false when it is bound. */
 bool owner_bind(struct owner *owner);

@@ -36,13 +36,14 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   atomic_store_relaxed(&page->subprocess, (uintptr_t)cell->heap->owner->subprocess);
   page->is_zero = is_zero;
   atomic_flag_set(&page->has_interior, false);
-  page->is_guarded = false;
+  page->is_guarded = page->needs_sweep = false;
   atomic_flag_set(&page->is_large, false);
   for (size_t i = 0; i < group_count; i++)
     atomic_store_relaxed(&page->free[i], WORD_ONES);
   if (!page->arena->planes_zero) {
-    atomic_word *xfree = page_xfree(page);
+    atomic_word *xfree = page_xfree(page), *mark = page_mark(page);
     for (size_t i = 0; i < group_count; i++) atomic_store_relaxed(&xfree[i], 0);
+    for (size_t i = 0; i < group_count; i++) atomic_store_relaxed(&mark[i], 0);
   }
 }
 
@@ -106,14 +107,30 @@ bool page_take_group(struct page *page, struct cell *cell) {
   return take_used(page, cell) || take_fresh(page, cell);
 }
 
+size_t page_sweep(struct page *page) {
+  atomic_word *mark = page_mark(page);
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  size_t dead = 0;
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t free = atomic_load_relaxed(&page->free[i]);
+    const uint64_t now_free = free | ~atomic_load_relaxed(&mark[i]);
+    dead += (size_t)__builtin_popcountll(now_free ^ free);
+    atomic_store_relaxed(&page->free[i], now_free);
+    atomic_store_relaxed(&mark[i], 0);
+  }
+  page->needs_sweep = false;
+  return dead;
+}
+
 bool page_collect(struct page *page) {
-  if (atomic_load_acquire(&page->has_xfree) == 0) return false;
+  const bool any_dead = unlikely(page->needs_sweep) && page_sweep(page) != 0;
+  if (atomic_load_acquire(&page->has_xfree) == 0) return any_dead;
   /* Lower the flag before reading the words: a thread that sees it up has set its bit
    * before we read, and one that sees it down raises it again. */
   atomic_compare_and_swap_full(&page->has_xfree, 1, 0);
   atomic_word *xfree = page_xfree(page);
   const size_t count = atomic_load_relaxed(&page->group_count);
-  uint64_t any = 0;
+  uint64_t any = any_dead;
   for (size_t i = 0; i < count; i++) {
     if (atomic_load_after_full(&xfree[i]) == 0) continue;
     const uint64_t freed = atomic_exchange_full(&xfree[i], 0);
@@ -179,6 +196,7 @@ reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t 
   for (size_t i = 0; i < group_count; i++) {
     live[i] = ~atomic_load_relaxed(&page->free[i]) & group_mask(block_count, i);
     if (has_xfree) live[i] &= ~atomic_load_relaxed(&page_xfree(page)[i]);
+    if (page->needs_sweep) live[i] &= atomic_load_relaxed(&page_mark(page)[i]);
   }
   const struct cell *cell = page_cell(page);
   if (owner >= PAGE_FIRST_OWNER && !is_large && cell != NULL) {
@@ -205,6 +223,7 @@ static void page_clear_xfree(struct page *page) {
 void page_give_back(struct page *page) {
   const size_t slice_count = page->slice_count;
   if (atomic_load_acquire(&page->has_xfree) != 0) page_clear_xfree(page);
+  if (page->needs_sweep) page_sweep(page); /* to clear the marks */
   page_count_off(page);
   /* Only the first slice goes on mapping to the descriptor: a stale pointer into another
    * must not find the page that begins here next. */
@@ -346,7 +365,7 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
 
 /* ---- every page ---- */
 
-static bool pages_for_each_in(struct arena *arena, page_function *f, void *argument) {
+bool pages_for_each_in(struct arena *arena, page_function *f, void *argument) {
   for (size_t i = 0;; i++) {
     const size_t limit = atomic_load_acquire(&arena->top);
     i = bitmap_find(arena->used, i, limit, true);

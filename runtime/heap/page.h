@@ -24,7 +24,11 @@ void page_publish(struct page *page, uint32_t owner);
  * first, then some of the fresh ones. Returns false when the free plane is empty. */
 bool page_take_group(struct page *page, struct cell *cell);
 
-/* Move what other threads freed to the free plane. Returns whether there was anything. The
+/* Blocks without a mark become free, and there are no marks any more. Returns how many did
+ * that were not free before. The owner only, page not FULL, and no group of it taken. */
+size_t page_sweep(struct page *page);
+
+/* Sweep the page, if it has to be, and move what other threads freed to the free plane. Returns whether there was anything. The
  * owner only, page not FULL. */
 bool page_collect(struct page *page);
 
@@ -79,6 +83,9 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
  * returns false; returns whether it never did. f may call anything; a page that others take
  * away meanwhile is left out, or f finds its state changed. */
 bool pages_for_each(page_function *f, void *argument);
+
+/* The same for the pages of one arena. */
+bool pages_for_each_in(struct arena *arena, page_function *f, void *argument);
 
 /* The index of the block that p points into. */
 static inline size_t page_block_index(const struct page *page, const void *p) {

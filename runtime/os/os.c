@@ -232,11 +232,13 @@ int os_numa_node(void) {
   return 0;
 }
 
-uint64_t os_clock_milliseconds(void) {
+uint64_t os_clock_nanoseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
+
+uint64_t os_clock_milliseconds(void) { return os_clock_nanoseconds() / 1000000; }
 
 bool os_commits_strictly(void) {
   bool strict = false;

@@ -58,8 +58,9 @@ void os_prefer_huge_pages(void *p, size_t size);
 size_t os_numa_node_count(void);
 int os_numa_node(void);
 
-/* Milliseconds of a clock that never goes back. */
+/* Milliseconds, and nanoseconds, of a clock that never goes back. */
 uint64_t os_clock_milliseconds(void);
+uint64_t os_clock_nanoseconds(void);
 
 /* Does the system hand out only memory that it really has (no overcommit)? */
 bool os_commits_strictly(void);

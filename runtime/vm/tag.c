@@ -23,8 +23,7 @@ int mirt_tag_seal(int tag) {
     log_error(EINVAL, "mirt_tag_seal", "tag %d is not in 0 to %d", tag, MIRT_TAG_MAX);
     return EINVAL;
   }
-  if (atomic_compare_and_swap_full(&tags[tag].use, TAG_UNUSED, TAG_SEALED)) return 0;
-  if (tag_is_sealed((unsigned)tag)) return 0;
+  if (tag_seal((unsigned)tag)) return 0;
   log_error(EBUSY, "mirt_tag_seal", "there have been blocks of tag %d", tag);
   return EBUSY;
 }

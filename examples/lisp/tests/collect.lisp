@@ -1,0 +1,41 @@
+;;; Everything that makes objects, with what it has made so far checked after more were made.
+(define (repeat n f) (do ((i 0 (+ i 1)) (last #f (f i))) ((= i n) last)))
+;; Pairs, and rest parameters.
+(define (pairs i) (list (cons i (+ i 1)) (cons* i i '(x)) (append '(1 2) (list i) '(3))))
+(print (repeat 3 pairs))
+(print (map (lambda (x . rest) (cons x rest)) '(1 2 3) '(a b c) '("x" "y" "z")))
+(print (reverse (iota 5 10 -2)) (apply list 1 2 (list 3 4)))
+;; Closures and environments: let in all its forms, do, and inner definitions.
+(define (counter) (let* ((n 0) (step (list 1))) (lambda () (set! n (+ n (car step))) n)))
+(define counters (map (lambda (x) (counter)) '(1 2 3)))
+(print (map (lambda (c) (c) (c)) counters) ((car counters)))
+(define (curry f) (lambda (a) (lambda (b) (lambda (c) (f a b c)))))
+(print ((((curry list) (list 1)) (string-append "t" "wo")) (vector 3)))
+(define (inner x) (define y (list x)) (define (z) (cons y y)) (letrec ((w (lambda () (z)))) (w)))
+(print (inner 1) (let loop ((i 0) (all '())) (if (= i 4) all (loop (+ i 1) (cons (list i) all)))))
+;; Strings, symbols, characters.
+(define (letters i) (string-append "a" (number->string i) (string-upcase "b")))
+(print (repeat 3 letters) (string-join (map letters '(1 2 3)) "-") (substring "abcdef" 2 4))
+(print (string-split "one two  three") (list->string (string->list "list")))
+(print (string->symbol (string-append "new-" "symbol")) (symbol->string 'old-symbol))
+;; Vectors and tables; a table moves to larger slots several times.
+(print (vector-map (lambda (x) (list x x)) (list->vector (list 1 2 3))) (make-vector 2 (list 4)))
+(define table (make-hash))
+(repeat 50 (lambda (i) (hash-set! table (list i (letters i)) (vector i))))
+(repeat 40 (lambda (i) (hash-remove! table (list i (letters i)))))
+(print (hash-count table) (sort (map car (hash-keys table)) <))
+(print (hash-ref table (list 45 "a45B")) (length (hash-values table)) (length (hash->list table)))
+(hash-update! table 'new (lambda (old) (cons 'x old)) '())
+(hash-update! table 'new (lambda (old) (cons 'y old)) '())
+(print (hash-ref table 'new))
+;; Reading and compiling: constants belong to the code.
+(define made (eval '(lambda (x) (let ((y '(a #(b "c")))) `(,x ,@y (#(1 ,x) . ,y))))))
+(print (made 1) (made (list 2)) (repeat 3 made))
+(define (code i) (eval (list 'lambda '() (list 'quote (list i (list i))))))
+(print (map (lambda (f) (f)) (map code '(1 2 3))))
+(print (eval (list 'cond (list #f 1) (list (list '+ 1 2) '=> '(lambda (x) (list x))))))
+;; Values that only the stack holds.
+(print (list (cons 1 2) (list (vector 3 (string-append "f" "our")) (list 5 (list 6)))))
+(define (build n) (if (= n 0) '() (cons (letters n) (build (- n 1)))))
+(print (build 6) (length (build 60)))
+(print (sort (build 6) string<?))

@@ -1,0 +1,402 @@
+#include "vm/gc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "arena/page_map.h"
+#include "base/log.h"
+#include "heap/alloc.h"
+#include "heap/large.h"
+#include "os/os.h"
+#include "vm/mark.h"
+#include "vm/weak.h"
+
+static int fails(int code, const char *function, const char *why) {
+  log_error(code, function, "%s", why);
+  return code;
+}
+
+static size_t collection_size(void) {
+  return align_up(sizeof(struct collection), os_page_size());
+}
+
+void gc_release(mirt_runtime_t *runtime) {
+  if (runtime->collection == NULL) return;
+  collection_release_segments(runtime->collection);
+  os_release(runtime->collection, collection_size());
+}
+
+/* ---- begin ---- */
+
+/* A page that nobody owns: what was freed into it is free. */
+static bool settle_abandoned(struct page *page, void *argument) {
+  (void)argument;
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  if (page_state_owner(state) != PAGE_ABANDONED || atomic_flag_get(&page->is_large) ||
+      !page_turn_over(page, state, PAGE_VISITED)) {
+    return true;
+  }
+  page_collect(page);
+  page_abandon(page, PAGE_VISITED, NULL, 0);
+  return true;
+}
+
+static void begin_markers(struct collection *collection, unsigned count) {
+  const struct arena *arena = collection->runtime->arena;
+  memset(collection->markers, 0, sizeof collection->markers);
+  collection->marker_count = count;
+  collection->is_parallel = count > 1;
+  for (unsigned i = 0; i < count; i++) {
+    collection->markers[i].collection = collection;
+    collection->markers[i].runtime = collection->runtime;
+    collection->markers[i].base = arena->base;
+    collection->markers[i].slice_count = arena->slice_count;
+    collection->markers[i].pages = arena->pages;
+    collection->markers[i].until_share = 1;
+  }
+}
+
+static int begin(const char *function, mirt_runtime_t *runtime,
+                 const mirt_gc_options_t *options) {
+  static const mirt_gc_options_t defaults;
+  if (options == NULL) options = &defaults;
+  if (runtime == NULL) return fails(EINVAL, function, "runtime is NULL");
+  if (options->markers > MIRT_MARKERS_MAX) {
+    return fails(EINVAL, function, "too many markers");
+  }
+  if (runtime->collection == NULL) {
+    runtime->collection = os_reserve(collection_size(), os_page_size(), true);
+    if (runtime->collection == NULL) return fails(ENOMEM, function, "no memory");
+    runtime->collection->runtime = runtime;
+  }
+  struct collection *collection = runtime->collection;
+  if (collection->is_running) return fails(EBUSY, function, "a collection runs");
+  collection->is_running = true;
+  collection->is_lazy = options->is_lazy;
+  collection->on_marked = options->on_marked;
+  collection->arg = options->arg;
+  collection->kept_objects = collection->kept_bytes = 0;
+  collection->began_at = os_clock_nanoseconds();
+  begin_markers(collection, options->markers == 0 ? 1 : options->markers);
+  runtime_for_each_cell(runtime, cell_settle);
+  pages_for_each_in(runtime->arena, settle_abandoned, NULL);
+  return 0;
+}
+
+int mirt_gc_begin(mirt_runtime_t *runtime, const mirt_gc_options_t *options) {
+  return begin("mirt_gc_begin", runtime, options);
+}
+
+mirt_marker_t *mirt_gc_marker(mirt_runtime_t *runtime, unsigned number) {
+  struct collection *collection = runtime == NULL ? NULL : runtime->collection;
+  if (collection == NULL || !collection->is_running ||
+      number >= collection->marker_count) {
+    fails(EINVAL, "mirt_gc_marker", "there is no such marker");
+    return NULL;
+  }
+  return &collection->markers[number];
+}
+
+/* ---- finalizers ---- */
+
+static void queue(struct collection *collection, void *object) {
+  struct segment *top = collection->dead;
+  if (top == NULL || top->count == SEGMENT_ENTRIES) {
+    top = segment_take(collection);
+    if (top == NULL) return; /* it lives until the next collection */
+    top->next = collection->dead;
+    collection->dead = top;
+  }
+  top->entries[top->count++] = (uintptr_t)object;
+}
+
+/* Keep blocks of a group that are not marked. */
+static void keep(struct collection *collection, const struct page *page, size_t group,
+                 uint64_t blocks) {
+  atomic_word *mark = &page_mark(page)[group];
+  atomic_store_relaxed(mark, atomic_load_relaxed(mark) | blocks);
+  const size_t count = (size_t)__builtin_popcountll(blocks);
+  collection->kept_objects += count;
+  collection->kept_bytes += count * page->block_size;
+}
+
+/* The blocks of a group that are neither free nor marked. */
+static uint64_t dead_blocks(const struct page *page, size_t group) {
+  return ~(atomic_load_relaxed(&page->free[group]) |
+           atomic_load_relaxed(&page_mark(page)[group])) &
+         page_group_mask(page, group);
+}
+
+static bool queue_page(struct page *page, void *argument) {
+  struct collection *collection = argument;
+  const struct type *type = page_type(collection->runtime, page);
+  if (type == NULL || type->finalize == NULL) return true;
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    for (uint64_t left = dead_blocks(page, i); left != 0; left &= left - 1) {
+      queue(collection, page_block(page, i * WORD_BITS + bits_lowest(left)));
+    }
+  }
+  return true;
+}
+
+/* Is what the slot refers to an object that dies? */
+static bool slot_is_dead(const mirt_runtime_t *runtime, const struct type *type,
+                         const char *slot) {
+  const void *object;
+  if (type->slot_size == sizeof(mirt_ref_t)) {
+    mirt_ref_t ref;
+    memcpy(&ref, slot, sizeof ref);
+    object = mirt_decode_nullable(runtime->cage, ref);
+  } else {
+    memcpy(&object, slot, sizeof object);
+  }
+  const struct page *page = page_map_find(object);
+  return page != NULL && page->arena == runtime->arena &&
+         !mirt_is_marked(runtime, object);
+}
+
+static void forget_dead_slots(const mirt_runtime_t *runtime, char *object) {
+  const struct page *page = page_map_find(object);
+  const struct type *type = page_type(runtime, page);
+  if (type->slot_size == 0) return;
+  const size_t size = type->is_variable ? page->block_size : type->public.size;
+  for (size_t i = 0; (i + 1) * type->slot_size <= size; i++) {
+    const bool is_mapped =
+        i < type->map_slots && ((type->map[i / 64] >> (i % 64)) & 1) != 0;
+    const bool is_element = type->is_array && i * type->slot_size >= type->array_offset;
+    char *slot = object + i * type->slot_size;
+    if ((is_mapped || is_element) && slot_is_dead(runtime, type, slot)) {
+      memset(slot, 0, type->slot_size);
+    }
+  }
+}
+
+static bool forget_page(struct page *page, void *argument) {
+  const struct collection *collection = argument;
+  const struct type *type = page_type(collection->runtime, page);
+  if (type == NULL || type->finalize == NULL) return true;
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    for (uint64_t left = dead_blocks(page, i); left != 0; left &= left - 1) {
+      forget_dead_slots(collection->runtime,
+                        page_block(page, i * WORD_BITS + bits_lowest(left)));
+    }
+  }
+  return true;
+}
+
+static bool keep_page(struct page *page, void *argument) {
+  struct collection *collection = argument;
+  const struct type *type = page_type(collection->runtime, page);
+  if (type == NULL || type->finalize == NULL) return true;
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t dead = dead_blocks(page, i);
+    if (dead != 0) keep(collection, page, i, dead);
+  }
+  return true;
+}
+
+/* Objects whose finalizer is to be called: out of the sweep's reach, and with nothing in them
+ * that is not. */
+static void begin_finalizing(struct collection *collection) {
+  mirt_runtime_t *runtime = collection->runtime;
+  if (runtime->finalizable_types == 0) return;
+  pages_for_each_in(runtime->arena, queue_page, collection);
+  pages_for_each_in(runtime->arena, forget_page, collection);
+  pages_for_each_in(runtime->arena, keep_page, collection);
+}
+
+static void keep_object(struct collection *collection, void *object) {
+  const struct page *page = block_page(object);
+  if (page == NULL) return; /* the program has freed what it could not reach */
+  const size_t index = page_block_index(page, object);
+  if (page_is_marked(page, index)) return;
+  forget_dead_slots(collection->runtime, object);
+  keep(collection, page, index / WORD_BITS, (uint64_t)1 << (index % WORD_BITS));
+}
+
+/* What an earlier collection found dead, and nobody has finalized yet. */
+static void keep_queued(struct collection *collection) {
+  for (const struct finalizing *f = collection->finalizing; f != NULL; f = f->next) {
+    keep_object(collection, f->object);
+  }
+  for (const struct segment *s = collection->dead; s != NULL; s = s->next) {
+    for (size_t i = 0; i < s->count; i++) {
+      keep_object(collection, (void *)s->entries[i]);
+    }
+  }
+}
+
+/* Take one from the queue. */
+static void *unqueue(struct collection *collection) {
+  struct segment *top = collection->dead;
+  void *object = (void *)top->entries[--top->count];
+  if (top->count == 0) {
+    collection->dead = top->next;
+    segment_give(collection, top);
+  }
+  return object;
+}
+
+size_t mirt_gc_finalize(mirt_runtime_t *runtime) {
+  if (runtime == NULL || runtime->collection == NULL) return 0;
+  struct collection *collection = runtime->collection;
+  size_t count = 0;
+  while (collection->dead != NULL) {
+    struct finalizing own = {.next = collection->finalizing,
+                             .object = unqueue(collection)};
+    const struct page *page = block_page(own.object);
+    if (page == NULL) continue;
+    const struct type *type = page_type(runtime, page);
+    collection->finalizing = &own;
+    const bool stays = type->finalize(own.object, page->block_size, type->arg);
+    collection->finalizing = own.next;
+    if (!stays) block_free(own.object);
+    count++;
+  }
+  if (!collection->is_running) collection_release_segments(collection);
+  return count;
+}
+
+/* ---- the sweep ---- */
+
+struct sweep {
+  struct collection *collection;
+  size_t live_objects, live_bytes, dead_objects, dead_bytes;
+};
+
+static void sweep_large(struct page *page) {
+  if (page_is_marked(page, 0)) {
+    atomic_store_relaxed(&page_mark(page)[0], 0);
+  } else {
+    large_free(page);
+  }
+}
+
+static void count_page(struct sweep *sweep, const struct page *page) {
+  const atomic_word *mark = page_mark(page);
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  size_t live = 0, dead = 0;
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t marked = atomic_load_relaxed(&mark[i]);
+    live += (size_t)__builtin_popcountll(marked);
+    dead += (size_t)__builtin_popcountll(~(marked | atomic_load_relaxed(&page->free[i])));
+  }
+  sweep->live_objects += live;
+  sweep->live_bytes += live * page->block_size;
+  sweep->dead_objects += dead;
+  sweep->dead_bytes += dead * page->block_size;
+}
+
+static bool sweep_page(struct page *page, void *argument) {
+  struct sweep *sweep = argument;
+  if (page_type(sweep->collection->runtime, page) == NULL) return true;
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  const uint32_t owner = page_state_owner(state);
+  count_page(sweep, page);
+  if (atomic_flag_get(&page->is_large)) {
+    sweep_large(page);
+  } else if (owner == PAGE_ABANDONED) {
+    if (!page_turn_over(page, state, PAGE_VISITED)) return true;
+    page_sweep(page);
+    page_abandon(page, PAGE_VISITED, NULL, 0);
+  } else if (owner >= PAGE_FIRST_OWNER) {
+    page->needs_sweep = true;
+    if (!sweep->collection->is_lazy) page_sweep(page);
+  }
+  return true;
+}
+
+static void collect_cell(struct cell *cell) { cell_collect(cell, true); }
+
+static bool sweep_lazily(struct page *page, void *argument) {
+  size_t *left = argument;
+  if (!page->needs_sweep) return true;
+  page_sweep(page);
+  cell_retire_if_free(page_cell(page), page);
+  return --*left > 0;
+}
+
+size_t mirt_gc_sweep(mirt_runtime_t *runtime, size_t pages) {
+  if (runtime == NULL || pages == 0) return 0;
+  size_t left = pages;
+  pages_for_each_in(runtime->arena, sweep_lazily, &left);
+  return pages - left;
+}
+
+/* ---- end ---- */
+
+int mirt_gc_complete(mirt_runtime_t *runtime) {
+  struct collection *collection = runtime == NULL ? NULL : runtime->collection;
+  if (collection == NULL || !collection->is_running) {
+    return fails(EINVAL, "mirt_gc_complete", "no collection runs");
+  }
+  collection_drain(collection);
+  while (weak_mark_values(&collection->markers[0])) collection_drain(collection);
+  return 0;
+}
+
+int mirt_gc_end(mirt_runtime_t *runtime, mirt_gc_stats_t *result) {
+  struct collection *collection = runtime == NULL ? NULL : runtime->collection;
+  if (collection == NULL || !collection->is_running) {
+    return fails(EINVAL, "mirt_gc_end", "no collection runs");
+  }
+  mirt_gc_stats_t stats = {0};
+  mirt_gc_complete(runtime);
+  if (collection->on_marked != NULL) {
+    collection->on_marked(runtime, collection->arg);
+    mirt_gc_complete(runtime); /* it may have marked */
+  }
+  keep_queued(collection);
+  stats.weak_cleared = weak_clear(runtime);
+  begin_finalizing(collection);
+  const uint64_t marked_at = os_clock_nanoseconds();
+  struct sweep sweep = {.collection = collection};
+  pages_for_each_in(runtime->arena, sweep_page, &sweep);
+  if (!collection->is_lazy) runtime_for_each_cell(runtime, collect_cell);
+  stats.live_objects = sweep.live_objects - collection->kept_objects;
+  stats.live_bytes = sweep.live_bytes - collection->kept_bytes;
+  stats.freed_objects = sweep.dead_objects;
+  stats.freed_bytes = sweep.dead_bytes;
+  budget_settle(runtime, sweep.live_bytes);
+  if (collection->dead == NULL) collection_release_segments(collection);
+  const uint64_t ended_at = os_clock_nanoseconds();
+  stats.mark_time = marked_at - collection->began_at;
+  stats.sweep_time = ended_at - marked_at;
+  stats.pause_time = ended_at - collection->began_at;
+  collection->is_running = false;
+  if (result != NULL) *result = stats;
+  return 0;
+}
+
+/* ---- all of it ---- */
+
+static void *trace_in_thread(void *marker) {
+  mirt_gc_trace(marker);
+  return NULL;
+}
+
+int mirt_collect(mirt_runtime_t *runtime, mirt_roots_fun *roots, void *arg,
+                 const mirt_gc_options_t *options, mirt_gc_stats_t *stats) {
+  if (roots == NULL) return fails(EINVAL, "mirt_collect", "roots is NULL");
+  const int error = begin("mirt_collect", runtime, options);
+  if (error != 0) return error;
+  struct collection *collection = runtime->collection;
+  roots(&collection->markers[0], arg);
+  atomic_fetch_add_full(&collection->busy, 1); /* or others would find nobody busy */
+  pthread_t threads[MIRT_MARKERS_MAX];
+  unsigned begun = 1;
+  while (begun < collection->marker_count &&
+         pthread_create(&threads[begun], NULL, trace_in_thread,
+                        &collection->markers[begun]) == 0) {
+    begun++;
+  }
+  marker_trace(&collection->markers[0]);
+  for (unsigned i = 1; i < begun; i++) pthread_join(threads[i], NULL);
+  mirt_gc_end(runtime, stats);
+  const size_t finalized = mirt_gc_finalize(runtime);
+  if (stats != NULL) stats->finalized = finalized;
+  return 0;
+}

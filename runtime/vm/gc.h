@@ -1,0 +1,10 @@
+/* gc.h - the memory of collections. */
+#ifndef MIRT_VM_GC_H
+#define MIRT_VM_GC_H
+
+#include <mirt/runtime.h>
+
+/* Give it back: the runtime ends. */
+void gc_release(mirt_runtime_t *runtime);
+
+#endif

@@ -1,0 +1,131 @@
+#include <mirt/new.h>
+
+#include <errno.h>
+
+#include "arena/tag.h"
+#include "base/log.h"
+#include "heap/alloc.h"
+#include "heap/page.h"
+#include "vm/runtime.h"
+
+_Static_assert(offsetof(mirt_cell_t, word) == offsetof(struct cell, word) &&
+                   offsetof(mirt_cell_t, group) == offsetof(struct cell, group) &&
+                   offsetof(mirt_cell_t, block_size) == offsetof(struct cell, block_size),
+               "what is published of a cell");
+
+static void *fails(int code, const mirt_type_t *type, const char *why) {
+  log_error(code, "mirt_new", "type \"%s\": %s", type->name, why);
+  return NULL;
+}
+
+/* A mutator's heap for a type: its cell is one of that heap. */
+static bool cell_begin(mirt_mutator_t *mutator, const mirt_type_t *type,
+                       struct cell *cell) {
+  struct arena *arena = arena_pin(mutator->runtime->arena->id);
+  if (arena == NULL) return false;
+  mi_heap_t *heap = heap_create(mutator->owner, (unsigned)type->tag, false, arena);
+  if (heap == NULL) {
+    arena_unpin(arena);
+    return false;
+  }
+  heap->guarded.rate = 0;
+  if (type->block_size != 0 && type->block_size <= CLASS_SIZE_MAX) {
+    cell_initialize(cell, heap, type->block_size);
+    heap->cells[class_of_size(type->block_size)] = cell;
+  } else {
+    cell->heap = heap; /* each object from one of the heap's own cells */
+  }
+  return true;
+}
+
+/* The cell of a type in a mutator that may be used, by this thread; NULL if not. */
+static struct cell *cell_ready(mirt_mutator_t *mutator, const mirt_type_t *type) {
+  if (unlikely(mutator->owner != current.owner)) {
+    fails(EPERM, type, "the mutator is not bound to this thread");
+    return NULL;
+  }
+  struct cell *cell = mutator_cell(mutator, type);
+  if (likely(cell->heap != NULL)) return cell;
+  if (mutator->runtime != type->runtime) {
+    fails(EINVAL, type, "the mutator is of another runtime");
+    return NULL;
+  }
+  if (!cell_begin(mutator, type, cell)) {
+    fails(ENOMEM, type, "no memory for the heap's record");
+    return NULL;
+  }
+  return cell;
+}
+
+/* An object from a cell of its own size, whose word is 0. */
+static void *refill(struct cell *cell, const mirt_type_t *type) {
+  mirt_runtime_t *runtime = type->runtime;
+  if (!budget_admits(runtime, type, cell->block_size)) {
+    return fails(ENOMEM, type, "the hard limit is reached");
+  }
+  if (cell->word == 0) { /* else the callback has allocated */
+    bool is_zero;
+    void *object = cell_refill(cell, &is_zero);
+    if (object == NULL) return fails(ENOMEM, type, "no memory");
+    const size_t taken = (size_t)__builtin_popcountll(cell->word) + 1;
+    budget_take(runtime, taken * cell->block_size);
+    return object;
+  }
+  return cell_take(cell);
+}
+
+/* An object from one of the heap's cells. */
+static void *allocate(struct cell *cell, const mirt_type_t *type, size_t size,
+                      bool zero) {
+  const size_t block_size = mi_good_size(size);
+  if (!budget_admits(type->runtime, type, block_size)) {
+    return fails(ENOMEM, type, "the hard limit is reached");
+  }
+  void *object = heap_allocate_aligned(cell->heap, size, type_of(type)->alignment, zero);
+  if (object != NULL) budget_take(type->runtime, block_size);
+  return object;
+}
+
+__attribute__((noinline)) void *mirt_new_slow(mirt_mutator_t *mutator,
+                                              const mirt_type_t *type) {
+  if (type->block_size == 0) return fails(EINVAL, type, "its objects differ in size");
+  struct cell *cell = cell_ready(mutator, type);
+  if (cell == NULL) return NULL;
+  return cell->block_size != 0 ? refill(cell, type)
+                               : allocate(cell, type, type->block_size, false);
+}
+
+/* What a collection would take for slots, behind what the program fills in. */
+static void clear_slack(const mirt_type_t *type, char *object, size_t size) {
+  if (!type_of(type)->is_array) return;
+  const size_t usable = block_usable_size(object);
+  if (usable > size) memset(object + size, 0, usable - size);
+}
+
+static void *new_sized(mirt_mutator_t *mutator, const mirt_type_t *type, size_t size,
+                       bool zero) {
+  if (type->block_size != 0) {
+    if (size > type->size) return fails(EINVAL, type, "the size is above the type's");
+    void *object = mirt_new(mutator, type);
+    return object == NULL || !zero ? object : memset(object, 0, type->block_size);
+  }
+  if (size < type->size || size > PTRDIFF_MAX) {
+    return fails(EINVAL, type, "the size does not fit");
+  }
+  struct cell *cell = cell_ready(mutator, type);
+  if (cell == NULL) return NULL;
+  char *object = allocate(cell, type, size, zero);
+  if (object != NULL && !zero) clear_slack(type, object, size);
+  return object;
+}
+
+void *mirt_new_sized(mirt_mutator_t *mutator, const mirt_type_t *type, size_t size) {
+  return new_sized(mutator, type, size, false);
+}
+
+void *mirt_new_sized_zeroed(mirt_mutator_t *mutator, const mirt_type_t *type,
+                            size_t size) {
+  return new_sized(mutator, type, size, true);
+}
+
+void mirt_delete(void *object) { block_free(object); }

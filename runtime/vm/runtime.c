@@ -1,0 +1,216 @@
+#include "vm/runtime.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "heap/page.h"
+#include "heap/visit.h"
+#include "os/os.h"
+#include "vm/gc.h"
+#include "vm/weak.h"
+
+#define SIZE_DEFAULT ((size_t)64 * GiB)
+#define SIZE_LEAST ((size_t)64 * MiB) /* of what is tried when the default is too much */
+
+static int fails(int code, const char *function, const char *why) {
+  log_error(code, function, "%s", why);
+  return code;
+}
+
+/* ---- making ---- */
+
+static int make_cage(mirt_runtime_t *runtime, const mirt_runtime_options_t *options) {
+  const int error = mirt_cage_create(options->cage, &runtime->cage);
+  if (error == 0) runtime->arena = arena_of_id(runtime->cage->arena);
+  return error;
+}
+
+static int make_arena(mirt_runtime_t *runtime, const mirt_runtime_options_t *options) {
+  const struct arena_setup setup = {.exclusive = true};
+  size_t size = options->size == 0 ? SIZE_DEFAULT : align_up(options->size, SLICE_SIZE);
+  do {
+    runtime->arena = arena_reserve(size, false, setup);
+    size /= 2;
+  } while (runtime->arena == NULL && options->size == 0 && size >= SIZE_LEAST);
+  if (runtime->arena == NULL) {
+    return fails(ENOMEM, "mirt_runtime_create", "the addresses cannot be had");
+  }
+  arena_unpin(runtime->arena);
+  return 0;
+}
+
+static size_t mapping_size(unsigned type_limit) {
+  return align_up(sizeof(mirt_runtime_t) + type_limit * sizeof(struct type),
+                  os_page_size());
+}
+
+int mirt_runtime_create(const mirt_runtime_options_t *options, mirt_runtime_t **result) {
+  static const mirt_runtime_options_t defaults;
+  if (result == NULL) return fails(EINVAL, "mirt_runtime_create", "no place for it");
+  *result = NULL;
+  if (options == NULL) options = &defaults;
+  const unsigned type_limit =
+      options->type_limit == 0 ? TYPES_DEFAULT : options->type_limit;
+  if (type_limit > MIRT_TYPES_MAX) {
+    return fails(EINVAL, "mirt_runtime_create", "type_limit is above MIRT_TYPES_MAX");
+  }
+  if (options->hard_limit != 0 && options->hard_limit < options->soft_limit) {
+    return fails(EINVAL, "mirt_runtime_create", "the hard limit is below the soft one");
+  }
+  const size_t size = mapping_size(type_limit);
+  mirt_runtime_t *runtime = os_reserve_guarded(size);
+  if (runtime == NULL) {
+    return fails(ENOMEM, "mirt_runtime_create", "no memory for the record");
+  }
+  runtime->mapping_size = size;
+  runtime->types = (struct type *)(void *)(runtime + 1);
+  runtime->type_limit = type_limit;
+  runtime->mutator_size =
+      align_up(MUTATOR_CELLS + type_limit * CELL_STRIDE, os_page_size());
+  runtime->on_soft_limit = options->on_soft_limit;
+  runtime->budget_arg = options->arg;
+  atomic_store_relaxed(&runtime->soft_limit, options->soft_limit);
+  atomic_store_relaxed(&runtime->hard_limit, options->hard_limit);
+  const int error =
+      options->cage != NULL ? make_cage(runtime, options) : make_arena(runtime, options);
+  if (error != 0) {
+    os_release_guarded(runtime, size);
+    return error;
+  }
+  pthread_mutex_init(&runtime->lock, NULL);
+  *result = runtime;
+  return 0;
+}
+
+/* ---- the end ---- */
+
+/* Take the mutators, so that no thread binds one; or none, if one is bound. */
+static bool take_mutators(mirt_runtime_t *runtime) {
+  for (mirt_mutator_t *mutator = runtime->mutators; mutator != NULL;
+       mutator = mutator->next) {
+    if (atomic_compare_and_swap_full(&mutator->owner->bound, 0, 1)) continue;
+    for (mirt_mutator_t *taken = runtime->mutators; taken != mutator;
+         taken = taken->next) {
+      atomic_store_release(&taken->owner->bound, 0);
+    }
+    return false;
+  }
+  return true;
+}
+
+static void destroy_mutators(mirt_runtime_t *runtime) {
+  while (runtime->mutators != NULL) {
+    atomic_store_release(&runtime->mutators->owner->bound, 0);
+    mirt_mutator_destroy(runtime->mutators);
+  }
+}
+
+static void unmap_mutators(mirt_runtime_t *runtime) {
+  while (runtime->free_mutators != NULL) {
+    mirt_mutator_t *mutator = runtime->free_mutators;
+    runtime->free_mutators = mutator->next;
+    os_release_guarded(mutator, runtime->mutator_size);
+  }
+}
+
+/* Heaps bound to the arena that are not those of its mutators. */
+static bool has_foreign_heaps(mirt_runtime_t *runtime) {
+  size_t own = 0;
+  for (mirt_mutator_t *mutator = runtime->mutators; mutator != NULL;
+       mutator = mutator->next) {
+    for (const mi_heap_t *heap = mutator->owner->heaps; heap != NULL; heap = heap->next) {
+      if (heap->arena == runtime->arena) own++;
+    }
+  }
+  return (atomic_load_acquire(&runtime->arena->users) & (ARENA_VIEW - 1)) != own;
+}
+
+int mirt_runtime_destroy(mirt_runtime_t *runtime) {
+  if (runtime == NULL) return 0;
+  if (!take_mutators(runtime)) {
+    return fails(EBUSY, "mirt_runtime_destroy", "a mutator is bound");
+  }
+  if (has_foreign_heaps(runtime)) {
+    for (mirt_mutator_t *m = runtime->mutators; m != NULL; m = m->next) {
+      atomic_store_release(&m->owner->bound, 0);
+    }
+    return fails(EBUSY, "mirt_runtime_destroy", "a heap is bound to its arena");
+  }
+  destroy_mutators(runtime);
+  const int error = runtime->cage != NULL ? mirt_cage_destroy(runtime->cage)
+                                          : arena_destroy(runtime->arena->id, true);
+  if (error != 0) return error;
+  /* Nobody reads a cell of a mutator any more: who destroys an arena waits for readers. */
+  unmap_mutators(runtime);
+  weak_release(runtime);
+  gc_release(runtime);
+  const size_t count = atomic_load_relaxed(&runtime->type_count);
+  for (size_t i = 0; i < count; i++) {
+    const struct type *type = &runtime->types[i];
+    if (type->map_bytes != 0) os_release((void *)type->map, type->map_bytes);
+  }
+  pthread_mutex_destroy(&runtime->lock);
+  os_release_guarded(runtime, runtime->mapping_size);
+  return 0;
+}
+
+/* ---- questions ---- */
+
+const mirt_cage_t *mirt_runtime_cage(const mirt_runtime_t *runtime) {
+  return runtime == NULL ? NULL : runtime->cage;
+}
+
+mi_arena_id_t mirt_runtime_arena(const mirt_runtime_t *runtime) {
+  return runtime == NULL ? 0 : runtime->arena->id;
+}
+
+void runtime_for_each_cell(mirt_runtime_t *runtime, void (*f)(struct cell *cell)) {
+  for (mirt_mutator_t *mutator = runtime->mutators; mutator != NULL;
+       mutator = mutator->next) {
+    for (mi_heap_t *heap = mutator->owner->heaps; heap != NULL; heap = heap->next) {
+      if (heap->arena != runtime->arena) continue;
+      for (size_t i = 0; i < CELL_COUNT; i++) {
+        if (heap->cells[i] != NULL) f(heap->cells[i]);
+      }
+    }
+  }
+}
+
+struct tally {
+  const mirt_runtime_t *runtime;
+  size_t live, pages;
+};
+
+reads_what_may_change static bool tally_page(struct page *page, void *argument) {
+  struct tally *tally = argument;
+  if (page_type(tally->runtime, page) == NULL) return true;
+  uint64_t live[PLANE_SLICE_WORDS];
+  tally->live += page_live_blocks(page, live) * page->block_size;
+  tally->pages += (size_t)page->slice_count << SLICE_SHIFT;
+  return true;
+}
+
+size_t runtime_live_bytes(const mirt_runtime_t *runtime) {
+  struct tally tally = {.runtime = runtime};
+  pages_for_each_in(runtime->arena, tally_page, &tally);
+  return tally.live;
+}
+
+bool mirt_runtime_stats(const mirt_runtime_t *runtime, mirt_runtime_stats_t *stats) {
+  if (runtime == NULL || stats == NULL) {
+    fails(EINVAL, "mirt_runtime_stats", "an argument is NULL");
+    return false;
+  }
+  struct tally tally = {.runtime = runtime};
+  pages_for_each_in(runtime->arena, tally_page, &tally);
+  *stats = (mirt_runtime_stats_t){
+      .live_bytes = tally.live,
+      .pages_bytes = tally.pages,
+      .soft_limit = atomic_load_relaxed(&runtime->soft_limit),
+      .hard_limit = atomic_load_relaxed(&runtime->hard_limit),
+      .types = atomic_load_relaxed(&runtime->type_count),
+      .mutators = runtime->mutator_count,
+  };
+  return true;
+}

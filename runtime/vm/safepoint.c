@@ -1,0 +1,133 @@
+#include <mirt/safepoint.h>
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "arena/zone.h"
+#include "base/log.h"
+
+/* The lock protects the counts; the flag is set while it is held, too. A record is used again
+ * with its lock and conditions as they are. */
+struct mirt_safepoint_s {
+  mirt_safepoint_flag_t flag;
+  struct free_record link;
+  pthread_mutex_t lock;
+  pthread_cond_t has_stopped; /* a thread */
+  pthread_cond_t goes_on;     /* the world */
+  size_t attached, stopped;
+};
+
+static struct record_stack free_safepoints;
+
+static mirt_safepoint_t *of_link(void *link) {
+  return (mirt_safepoint_t *)(void *)((char *)link - offsetof(mirt_safepoint_t, link));
+}
+
+mirt_safepoint_t *mirt_safepoint_create(void) {
+  void *link = record_stack_pop(&free_safepoints);
+  if (link != NULL) return of_link(link);
+  mirt_safepoint_t *safepoint =
+      zone_take(&process_zone, RECORD_SAFEPOINT, sizeof *safepoint);
+  if (safepoint == NULL) {
+    log_error(ENOMEM, "mirt_safepoint_create", "no memory for the record");
+    return NULL;
+  }
+  AO_store(&safepoint->flag.is_requested, 0);
+  pthread_mutex_init(&safepoint->lock, NULL);
+  pthread_cond_init(&safepoint->has_stopped, NULL);
+  pthread_cond_init(&safepoint->goes_on, NULL);
+  return safepoint;
+}
+
+int mirt_safepoint_destroy(mirt_safepoint_t *safepoint) {
+  if (safepoint == NULL) return 0;
+  pthread_mutex_lock(&safepoint->lock);
+  const size_t attached = safepoint->attached;
+  pthread_mutex_unlock(&safepoint->lock);
+  if (attached != 0) {
+    log_error(EBUSY, "mirt_safepoint_destroy", "%zu threads are attached", attached);
+    return EBUSY;
+  }
+  record_stack_push(&free_safepoints, &safepoint->link);
+  return 0;
+}
+
+static bool is_requested(const mirt_safepoint_t *safepoint) {
+  return AO_load(&safepoint->flag.is_requested) != 0;
+}
+
+/* With the lock. */
+static void wait_until_it_goes_on(mirt_safepoint_t *safepoint) {
+  while (is_requested(safepoint)) {
+    pthread_cond_wait(&safepoint->goes_on, &safepoint->lock);
+  }
+}
+
+/* With the lock. */
+static void count_stopped(mirt_safepoint_t *safepoint) {
+  safepoint->stopped++;
+  pthread_cond_broadcast(&safepoint->has_stopped);
+}
+
+void mirt_safepoint_attach(mirt_safepoint_t *safepoint) {
+  pthread_mutex_lock(&safepoint->lock);
+  wait_until_it_goes_on(safepoint);
+  safepoint->attached++;
+  pthread_mutex_unlock(&safepoint->lock);
+}
+
+void mirt_safepoint_detach(mirt_safepoint_t *safepoint) {
+  pthread_mutex_lock(&safepoint->lock);
+  safepoint->attached--;
+  pthread_cond_broadcast(&safepoint->has_stopped);
+  pthread_mutex_unlock(&safepoint->lock);
+}
+
+void mirt_safepoint_stop(mirt_safepoint_t *safepoint) {
+  mirt_safepoint_leave(safepoint);
+  mirt_safepoint_enter(safepoint);
+}
+
+void mirt_safepoint_leave(mirt_safepoint_t *safepoint) {
+  pthread_mutex_lock(&safepoint->lock);
+  count_stopped(safepoint);
+  pthread_mutex_unlock(&safepoint->lock);
+}
+
+void mirt_safepoint_enter(mirt_safepoint_t *safepoint) {
+  pthread_mutex_lock(&safepoint->lock);
+  wait_until_it_goes_on(safepoint);
+  safepoint->stopped--;
+  pthread_mutex_unlock(&safepoint->lock);
+}
+
+bool mirt_safepoint_request(mirt_safepoint_t *safepoint) {
+  pthread_mutex_lock(&safepoint->lock);
+  if (is_requested(safepoint)) {
+    count_stopped(safepoint);
+    wait_until_it_goes_on(safepoint);
+    safepoint->stopped--;
+    pthread_mutex_unlock(&safepoint->lock);
+    return false;
+  }
+  AO_store(&safepoint->flag.is_requested, 1);
+  while (safepoint->stopped + 1 < safepoint->attached) {
+    pthread_cond_wait(&safepoint->has_stopped, &safepoint->lock);
+  }
+  pthread_mutex_unlock(&safepoint->lock);
+  return true;
+}
+
+void mirt_safepoint_resume(mirt_safepoint_t *safepoint) {
+  pthread_mutex_lock(&safepoint->lock);
+  AO_store(&safepoint->flag.is_requested, 0);
+  pthread_cond_broadcast(&safepoint->goes_on);
+  pthread_mutex_unlock(&safepoint->lock);
+}
+
+size_t mirt_safepoint_threads(mirt_safepoint_t *safepoint) {
+  pthread_mutex_lock(&safepoint->lock);
+  const size_t attached = safepoint->attached;
+  pthread_mutex_unlock(&safepoint->lock);
+  return attached;
+}

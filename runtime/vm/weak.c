@@ -1,0 +1,118 @@
+#include "vm/weak.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "os/os.h"
+
+#define BLOCK_BYTES ((size_t)64 * KiB)
+
+struct mirt_weak_s {
+  void *object; /* NULL when it has died; the record itself when that is free */
+  void *value;
+  mirt_weak_t *next_free;
+};
+
+#define BLOCK_RECORDS ((BLOCK_BYTES - sizeof(void *)) / sizeof(mirt_weak_t))
+
+struct weak_block {
+  struct weak_block *next;
+  mirt_weak_t records[BLOCK_RECORDS];
+};
+
+static bool is_free(const mirt_weak_t *weak) { return weak->object == weak; }
+
+/* ---- records ---- */
+
+static void add_free(mirt_runtime_t *runtime, mirt_weak_t *weak) {
+  weak->object = weak;
+  weak->value = NULL;
+  weak->next_free = runtime->free_weak;
+  runtime->free_weak = weak;
+}
+
+static bool add_block(mirt_runtime_t *runtime) {
+  struct weak_block *block = os_reserve(BLOCK_BYTES, BLOCK_BYTES, true);
+  if (block == NULL) return false;
+  block->next = runtime->weak_blocks;
+  runtime->weak_blocks = block;
+  for (size_t i = BLOCK_RECORDS; i-- > 0;) add_free(runtime, &block->records[i]);
+  return true;
+}
+
+mirt_weak_t *mirt_weak_new(mirt_runtime_t *runtime, void *object, void *value) {
+  if (runtime == NULL || object == NULL) {
+    log_error(EINVAL, "mirt_weak_new", "runtime %p, object %p", (void *)runtime, object);
+    return NULL;
+  }
+  pthread_mutex_lock(&runtime->lock);
+  mirt_weak_t *weak = NULL;
+  if (runtime->free_weak != NULL || add_block(runtime)) {
+    weak = runtime->free_weak;
+    runtime->free_weak = weak->next_free;
+    weak->object = object;
+    weak->value = value;
+  }
+  pthread_mutex_unlock(&runtime->lock);
+  if (weak == NULL) log_error(ENOMEM, "mirt_weak_new", "no memory for the record");
+  return weak;
+}
+
+void mirt_weak_delete(mirt_runtime_t *runtime, mirt_weak_t *weak) {
+  if (weak == NULL) return;
+  if (runtime == NULL || is_free(weak)) {
+    log_error(EINVAL, "mirt_weak_delete", "runtime %p, weak reference %p",
+              (void *)runtime, (void *)weak);
+    return;
+  }
+  pthread_mutex_lock(&runtime->lock);
+  add_free(runtime, weak);
+  pthread_mutex_unlock(&runtime->lock);
+}
+
+void *mirt_weak_get(const mirt_weak_t *weak) { return weak->object; }
+
+void *mirt_weak_value(const mirt_weak_t *weak) { return weak->value; }
+
+void mirt_weak_set_value(mirt_weak_t *weak, void *value) {
+  if (weak->object != NULL) weak->value = value;
+}
+
+void weak_release(mirt_runtime_t *runtime) {
+  while (runtime->weak_blocks != NULL) {
+    struct weak_block *block = runtime->weak_blocks;
+    runtime->weak_blocks = block->next;
+    os_release(block, BLOCK_BYTES);
+  }
+}
+
+/* ---- collecting ---- */
+
+bool weak_mark_values(mirt_marker_t *marker) {
+  const mirt_runtime_t *runtime = marker->runtime;
+  bool any = false;
+  for (struct weak_block *block = runtime->weak_blocks; block != NULL;
+       block = block->next) {
+    for (size_t i = 0; i < BLOCK_RECORDS; i++) {
+      const mirt_weak_t *weak = &block->records[i];
+      if (weak->value == NULL || !mirt_is_marked(runtime, weak->object)) continue;
+      any |= mirt_mark(marker, weak->value);
+    }
+  }
+  return any;
+}
+
+size_t weak_clear(mirt_runtime_t *runtime) {
+  size_t cleared = 0;
+  for (struct weak_block *block = runtime->weak_blocks; block != NULL;
+       block = block->next) {
+    for (size_t i = 0; i < BLOCK_RECORDS; i++) {
+      mirt_weak_t *weak = &block->records[i];
+      if (is_free(weak) || weak->object == NULL) continue;
+      if (mirt_is_marked(runtime, weak->object)) continue;
+      weak->object = weak->value = NULL;
+      cleared++;
+    }
+  }
+  return cleared;
+}
