@@ -665,10 +665,10 @@ START_TEST(test_overflow) {
   ck_assert_uint_ge(errors_of(ENOMEM), 1);
   errors_clear();
   system_reset();
+  collect(runtime, NULL, NULL);
   const size_t width = TEST_HAS_SHADOW && trees[_i].depth == 2 ? 100 : trees[_i].width;
   size_t count = 0;
   void *roots[] = {tree_new(mutator, array, width, trees[_i].depth, &count), NULL};
-  collect(runtime, roots, NULL);
   const size_t bytes = live_bytes(runtime);
   for (size_t first = 1; first <= 4; first++) { /* there is one mapping, two, ... */
     for (unsigned markers = 1; markers <= 3; markers++) {
@@ -712,6 +712,7 @@ START_TEST(test_overflow_is_traced) {
   mirt_marker_t *marker = mirt_gc_marker(runtime, 0);
   ck_assert(mirt_mark(marker, first));
   mirt_gc_trace(marker);
+  ck_assert_int_eq(mirt_gc_complete(runtime), 0);
   size_t marked = 0;
   for (size_t i = 0; i < COUNT_OF(all); i++) marked += mirt_is_marked(runtime, all[i]);
   ck_assert_int_eq(mirt_gc_end(runtime, NULL), 0);

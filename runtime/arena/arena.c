@@ -138,7 +138,7 @@ static void id_give(mi_arena_id_t id) { atomic_store_release(&arena_table[id - 1
 static size_t committed_slices(const struct arena *arena) {
   size_t count = 0;
   for (size_t i = 0; i < bitmap_words(arena->slice_count); i++) {
-    count += (size_t)__builtin_popcountll(atomic_load_relaxed(&arena->committed[i]) &
+    count += bits_count(atomic_load_relaxed(&arena->committed[i]) &
                                           ~atomic_load_relaxed(&arena->purged[i]));
   }
   return count;

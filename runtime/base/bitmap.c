@@ -19,7 +19,7 @@ size_t bitmap_set_run(atomic_word *map, size_t start, size_t count) {
   while (count > 0) {
     const struct span s = span_at(start, count);
     const uint64_t old = atomic_fetch_or_full(&map[s.word], s.mask);
-    changed += (size_t)__builtin_popcountll(s.mask & ~old);
+    changed += bits_count(s.mask & ~old);
     start += s.count;
     count -= s.count;
   }
@@ -31,7 +31,7 @@ size_t bitmap_clear_run(atomic_word *map, size_t start, size_t count) {
   while (count > 0) {
     const struct span s = span_at(start, count);
     const uint64_t old = atomic_fetch_and_full(&map[s.word], ~s.mask);
-    changed += (size_t)__builtin_popcountll(s.mask & old);
+    changed += bits_count(s.mask & old);
     start += s.count;
     count -= s.count;
   }

@@ -42,6 +42,20 @@ static inline unsigned bits_highest(uint64_t word) {
   return 63u - (unsigned)__builtin_clzll(word);
 }
 
+/* How many bits are set. Without the instruction, which not every x86-64 has, it is arithmetic:
+ * the compiler would call a function. */
+static inline size_t bits_count(uint64_t word) {
+#if defined(__x86_64__) && !defined(__POPCNT__)
+  word -= (word >> 1) & UINT64_C(0x5555555555555555);
+  word = (word & UINT64_C(0x3333333333333333)) +
+         ((word >> 2) & UINT64_C(0x3333333333333333));
+  word = (word + (word >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+  return (size_t)((word * UINT64_C(0x0101010101010101)) >> 56);
+#else
+  return (size_t)__builtin_popcountll(word);
+#endif
+}
+
 /* A word with the lowest count bits set, count 0 to 64. */
 static inline uint64_t bits_below(size_t count) {
   return count >= WORD_BITS ? WORD_ONES : ((uint64_t)1 << count) - 1;

@@ -107,23 +107,35 @@ bool page_take_group(struct page *page, struct cell *cell) {
   return take_used(page, cell) || take_fresh(page, cell);
 }
 
-size_t page_sweep(struct page *page) {
+/* Go through the marks; with `clear` they are used up. */
+static inline struct page_swept go_through_marks(struct page *page, bool clear) {
   atomic_word *mark = page_mark(page);
   const size_t count = atomic_load_relaxed(&page->group_count);
-  size_t dead = 0;
+  struct page_swept swept = {.is_free = true};
   for (size_t i = 0; i < count; i++) {
     const uint64_t free = atomic_load_relaxed(&page->free[i]);
-    const uint64_t now_free = free | ~atomic_load_relaxed(&mark[i]);
-    dead += (size_t)__builtin_popcountll(now_free ^ free);
-    atomic_store_relaxed(&page->free[i], now_free);
+    const uint64_t marked = atomic_load_relaxed(&mark[i]);
+    swept.live += bits_count(marked);
+    swept.dead += bits_count(~(free | marked));
+    swept.is_free &= marked == 0;
+    if (!clear) continue;
+    atomic_store_relaxed(&page->free[i], free | ~marked);
     atomic_store_relaxed(&mark[i], 0);
   }
+  return swept;
+}
+
+struct page_swept page_count_marks(struct page *page) {
+  return go_through_marks(page, false);
+}
+
+struct page_swept page_sweep(struct page *page) {
   page->needs_sweep = false;
-  return dead;
+  return go_through_marks(page, true);
 }
 
 bool page_collect(struct page *page) {
-  const bool any_dead = unlikely(page->needs_sweep) && page_sweep(page) != 0;
+  const bool any_dead = unlikely(page->needs_sweep) && page_sweep(page).dead != 0;
   if (atomic_load_acquire(&page->has_xfree) == 0) return any_dead;
   /* Lower the flag before reading the words: a thread that sees it up has set its bit
    * before we read, and one that sees it down raises it again. */
@@ -205,7 +217,7 @@ reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t 
     if ((owner & PAGE_FULL) != 0) leave_out_stashed(page, cell, live);
   }
   size_t count = 0;
-  for (size_t i = 0; i < group_count; i++) count += (size_t)__builtin_popcountll(live[i]);
+  for (size_t i = 0; i < group_count; i++) count += bits_count(live[i]);
   return count;
 }
 

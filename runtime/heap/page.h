@@ -24,9 +24,16 @@ void page_publish(struct page *page, uint32_t owner);
  * first, then some of the fresh ones. Returns false when the free plane is empty. */
 bool page_take_group(struct page *page, struct cell *cell);
 
-/* Blocks without a mark become free, and there are no marks any more. Returns how many did
- * that were not free before. The owner only, page not FULL, and no group of it taken. */
-size_t page_sweep(struct page *page);
+/* What the marks say of a page's blocks. */
+struct page_swept {
+  size_t live, dead; /* marked; neither marked nor free */
+  bool is_free;      /* none is marked */
+};
+
+/* Blocks without a mark become free, and there are no marks any more. The owner only, page
+ * not FULL, and no group of it taken. Or only count them: then nothing changes. */
+struct page_swept page_sweep(struct page *page);
+struct page_swept page_count_marks(struct page *page);
 
 /* Sweep the page, if it has to be, and move what other threads freed to the free plane. Returns whether there was anything. The
  * owner only, page not FULL. */

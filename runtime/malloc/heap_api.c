@@ -166,7 +166,7 @@ bool mi_unsafe_heap_page_is_under_utilized(mi_heap_t *heap, void *p, size_t perc
   size_t live = page->block_count;
   for (size_t i = 0; i < atomic_load_relaxed(&page->group_count); i++) {
     const uint64_t free = atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i);
-    live -= (size_t)__builtin_popcountll(free);
+    live -= bits_count(free);
   }
   return live * 100 < percent * page->block_count;
 }

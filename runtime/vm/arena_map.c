@@ -76,8 +76,8 @@ static struct map_entry look_at_slice(const struct arena *arena, size_t slice) {
 static void count_slices(const struct arena *arena, size_t *used, size_t *committed) {
   *used = *committed = 0;
   for (size_t i = 0; i < bitmap_words(arena->slice_count); i++) {
-    *used += (size_t)__builtin_popcountll(atomic_load_relaxed(&arena->used[i]));
-    *committed += (size_t)__builtin_popcountll(atomic_load_relaxed(&arena->committed[i]) &
+    *used += bits_count(atomic_load_relaxed(&arena->used[i]));
+    *committed += bits_count(atomic_load_relaxed(&arena->committed[i]) &
                                                ~atomic_load_relaxed(&arena->purged[i]));
   }
 }

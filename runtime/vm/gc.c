@@ -115,7 +115,7 @@ static void keep(struct collection *collection, const struct page *page, size_t 
                  uint64_t blocks) {
   atomic_word *mark = &page_mark(page)[group];
   atomic_store_relaxed(mark, atomic_load_relaxed(mark) | blocks);
-  const size_t count = (size_t)__builtin_popcountll(blocks);
+  const size_t count = bits_count(blocks);
   collection->kept_objects += count;
   collection->kept_bytes += count * page->block_size;
 }
@@ -256,16 +256,27 @@ size_t mirt_gc_finalize(mirt_runtime_t *runtime) {
     if (!stays) block_free(own.object);
     count++;
   }
-  if (!collection->is_running) collection_release_segments(collection);
+  if (!collection->is_running) collection_reset_segments(collection);
   return count;
 }
 
 /* ---- the sweep ---- */
 
+#define PREFETCH_PAGES 3
+#define WORDS_PER_LINE 8
+
 struct sweep {
   struct collection *collection;
   size_t live_objects, live_bytes, dead_objects, dead_bytes;
 };
+
+static void add_swept(struct sweep *sweep, const struct page *page,
+                      struct page_swept swept) {
+  sweep->live_objects += swept.live;
+  sweep->live_bytes += swept.live * page->block_size;
+  sweep->dead_objects += swept.dead;
+  sweep->dead_bytes += swept.dead * page->block_size;
+}
 
 static void sweep_large(struct page *page) {
   if (page_is_marked(page, 0)) {
@@ -275,41 +286,54 @@ static void sweep_large(struct page *page) {
   }
 }
 
-static void count_page(struct sweep *sweep, const struct page *page) {
-  const atomic_word *mark = page_mark(page);
-  const size_t count = atomic_load_relaxed(&page->group_count);
-  size_t live = 0, dead = 0;
-  for (size_t i = 0; i < count; i++) {
-    const uint64_t marked = atomic_load_relaxed(&mark[i]);
-    live += (size_t)__builtin_popcountll(marked);
-    dead += (size_t)__builtin_popcountll(~(marked | atomic_load_relaxed(&page->free[i])));
-  }
-  sweep->live_objects += live;
-  sweep->live_bytes += live * page->block_size;
-  sweep->dead_objects += dead;
-  sweep->dead_bytes += dead * page->block_size;
+static void sweep_abandoned(struct page *page, uintptr_t state, struct sweep *sweep) {
+  if (!page_turn_over(page, state, PAGE_VISITED)) return;
+  add_swept(sweep, page, page_sweep(page));
+  page_abandon(page, PAGE_VISITED, NULL, 0);
 }
 
+static void sweep_owned(struct page *page, struct sweep *sweep) {
+  if (sweep->collection->is_lazy) {
+    page->needs_sweep = true;
+    add_swept(sweep, page, page_count_marks(page));
+    return;
+  }
+  const struct page_swept swept = page_sweep(page);
+  add_swept(sweep, page, swept);
+  if (swept.is_free) cell_retire_if_free(page_cell(page), page);
+}
+
+/* What is needed of a page that comes soon is in the caches by then. Inline, or the compiler
+ * finds that it does nothing. */
+__attribute__((always_inline)) static inline void prefetch_page(const struct arena *arena, const struct page *page) {
+  const size_t slice = page_slice_index(page) + PREFETCH_PAGES;
+  if (slice + PREFETCH_PAGES >= arena->slice_count) return;
+  const struct page *next = &arena->pages[slice];
+  __builtin_prefetch(&next[PREFETCH_PAGES]);
+  if (next->free == NULL) return;
+  for (size_t i = 0; i < PLANE_SLICE_WORDS / 4; i += WORDS_PER_LINE) {
+    __builtin_prefetch((const void *)&next->free[i], 1);
+    __builtin_prefetch((const void *)&page_mark(next)[i], 1);
+  }
+}
+
+/* All pages are open: mirt_gc_begin has settled the cells, and the world is stopped. */
 static bool sweep_page(struct page *page, void *argument) {
   struct sweep *sweep = argument;
+  prefetch_page(page->arena, page);
   if (page_type(sweep->collection->runtime, page) == NULL) return true;
   const uintptr_t state = atomic_load_acquire(&page->state);
   const uint32_t owner = page_state_owner(state);
-  count_page(sweep, page);
   if (atomic_flag_get(&page->is_large)) {
+    add_swept(sweep, page, page_count_marks(page));
     sweep_large(page);
   } else if (owner == PAGE_ABANDONED) {
-    if (!page_turn_over(page, state, PAGE_VISITED)) return true;
-    page_sweep(page);
-    page_abandon(page, PAGE_VISITED, NULL, 0);
+    sweep_abandoned(page, state, sweep);
   } else if (owner >= PAGE_FIRST_OWNER) {
-    page->needs_sweep = true;
-    if (!sweep->collection->is_lazy) page_sweep(page);
+    sweep_owned(page, sweep);
   }
   return true;
 }
-
-static void collect_cell(struct cell *cell) { cell_collect(cell, true); }
 
 static bool sweep_lazily(struct page *page, void *argument) {
   size_t *left = argument;
@@ -355,13 +379,12 @@ int mirt_gc_end(mirt_runtime_t *runtime, mirt_gc_stats_t *result) {
   const uint64_t marked_at = os_clock_nanoseconds();
   struct sweep sweep = {.collection = collection};
   pages_for_each_in(runtime->arena, sweep_page, &sweep);
-  if (!collection->is_lazy) runtime_for_each_cell(runtime, collect_cell);
   stats.live_objects = sweep.live_objects - collection->kept_objects;
   stats.live_bytes = sweep.live_bytes - collection->kept_bytes;
   stats.freed_objects = sweep.dead_objects;
   stats.freed_bytes = sweep.dead_bytes;
   budget_settle(runtime, sweep.live_bytes);
-  if (collection->dead == NULL) collection_release_segments(collection);
+  if (collection->dead == NULL) collection_reset_segments(collection);
   const uint64_t ended_at = os_clock_nanoseconds();
   stats.mark_time = marked_at - collection->began_at;
   stats.sweep_time = ended_at - marked_at;

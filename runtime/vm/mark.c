@@ -22,28 +22,39 @@ static void lock(atomic_word *word) {
 
 static void unlock(atomic_word *word) { atomic_store_release(word, 0); }
 
-/* The first segment of a mapping is its link. */
-static struct segment *map_segments(struct collection *collection) {
-  char *mapping = os_reserve(MAPPING_BYTES, SEGMENT_BYTES, true);
-  if (mapping == NULL) return NULL;
-  *(void **)(void *)mapping = collection->segment_mappings;
+/* The first segment of a mapping is its link; the others are linked as they are needed, so
+ * that a small collection touches little. */
+static void use_mapping(struct collection *collection, char *mapping) {
   collection->segment_mappings = mapping;
-  struct segment *list = NULL;
-  for (size_t i = 1; i < MAPPING_BYTES / SEGMENT_BYTES; i++) {
-    struct segment *segment = (struct segment *)(void *)(mapping + i * SEGMENT_BYTES);
-    segment->next = list;
-    list = segment;
+  collection->fresh = mapping + SEGMENT_BYTES;
+  collection->fresh_end = mapping + MAPPING_BYTES;
+}
+
+static bool map_segments(struct collection *collection) {
+  char *mapping = os_reserve(MAPPING_BYTES, SEGMENT_BYTES, true);
+  if (mapping == NULL) return false;
+  *(void **)(void *)mapping = collection->segment_mappings;
+  use_mapping(collection, mapping);
+  return true;
+}
+
+static struct segment *find_segment(struct collection *collection) {
+  struct segment *segment = collection->free_segments;
+  if (segment != NULL) {
+    collection->free_segments = segment->next;
+    return segment;
   }
-  return list;
+  if (collection->fresh == collection->fresh_end && !map_segments(collection)) {
+    return NULL;
+  }
+  segment = (struct segment *)(void *)collection->fresh;
+  collection->fresh += SEGMENT_BYTES;
+  return segment;
 }
 
 struct segment *segment_take(struct collection *collection) {
   lock(&collection->segment_lock);
-  if (collection->free_segments == NULL) {
-    collection->free_segments = map_segments(collection);
-  }
-  struct segment *segment = collection->free_segments;
-  if (segment != NULL) collection->free_segments = segment->next;
+  struct segment *segment = find_segment(collection);
   unlock(&collection->segment_lock);
   if (segment != NULL) segment->count = 0;
   return segment;
@@ -56,13 +67,20 @@ void segment_give(struct collection *collection, struct segment *segment) {
   unlock(&collection->segment_lock);
 }
 
-void collection_release_segments(struct collection *collection) {
-  while (collection->segment_mappings != NULL) {
-    void *mapping = collection->segment_mappings;
-    collection->segment_mappings = *(void **)mapping;
+void collection_reset_segments(struct collection *collection) {
+  char *mapping = collection->segment_mappings;
+  if (mapping == NULL) return;
+  for (char *next; (next = *(void **)(void *)mapping) != NULL; mapping = next) {
     os_release(mapping, MAPPING_BYTES);
   }
+  use_mapping(collection, mapping);
   collection->free_segments = NULL;
+}
+
+void collection_release_segments(struct collection *collection) {
+  collection_reset_segments(collection);
+  if (collection->segment_mappings == NULL) return;
+  os_release(collection->segment_mappings, MAPPING_BYTES);
 }
 
 /* ---- stacks ---- */

@@ -57,6 +57,7 @@ struct collection {
   atomic_word segment_lock;
   struct segment *free_segments;
   void *segment_mappings;        /* a list */
+  char *fresh, *fresh_end;       /* of the first in it: segments that were never used */
   struct segment *dead;          /* objects whose finalizers are to be called */
   struct finalizing *finalizing; /* those whose finalizers run now */
   size_t kept_objects,
@@ -80,7 +81,8 @@ void collection_drain(struct collection *collection);
 struct segment *segment_take(struct collection *collection);
 void segment_give(struct collection *collection, struct segment *segment);
 
-/* Give the memory of all segments back. */
+/* No segment is in use any more: keep one mapping of them for the next collection, or none. */
+void collection_reset_segments(struct collection *collection);
 void collection_release_segments(struct collection *collection);
 
 /* Is the block marked? */

@@ -67,7 +67,7 @@ static void *refill(struct cell *cell, const mirt_type_t *type) {
     bool is_zero;
     void *object = cell_refill(cell, &is_zero);
     if (object == NULL) return fails(ENOMEM, type, "no memory");
-    const size_t taken = (size_t)__builtin_popcountll(cell->word) + 1;
+    const size_t taken = bits_count(cell->word) + 1;
     budget_take(runtime, taken * cell->block_size);
     return object;
   }

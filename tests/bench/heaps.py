@@ -25,12 +25,11 @@ QUICK_ROUNDS = 3
 # Running
 
 
-def run_once(program, setting, library, quick):
+def run_command(command, quick):
     """The figures of one run: by name, the unit and the value."""
-    command = [program, library, setting] + (["--quick"] if quick else [])
     try:
         process = subprocess.run(
-            command,
+            command + (["--quick"] if quick else []),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -63,7 +62,8 @@ def measure(program, settings, libraries, options):
                 run.progress("round %d of %d: %s, %s"
                              % (number + 1, options.rounds, setting, name))
                 try:
-                    figures = run_once(program, setting, libraries[name], options.quick)
+                    command = [program, libraries[name], setting]
+                    figures = run_command(command, options.quick)
                     results[setting][name].append(figures)
                 except run.Failure as failure:
                     failures[setting] = "%s: %s" % (name, failure)
