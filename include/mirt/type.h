@@ -47,8 +47,12 @@ typedef struct mirt_type_options_s {
   /* Addresses of this type are never used for anything else (mirt/tag.h). */
   bool is_sealed;
   /* Bytes of a slot: 8 for pointers, 4 for refs of the runtime's cage, 0 for no slots. Null
-   * slots are skipped. */
+   * slots are skipped. A slot may have other bits in it that make it point into the object
+   * instead of to its start. */
   unsigned slot_size;
+  /* Slots whose bits under this mask have this value are no references, but small integers and
+   * the like; 0 for none. For integers with bit 0 set: mask 1, value 1. */
+  uint64_t immediate_mask, immediate_value;
   /* Which slots at the start of an object refer to objects: bit i % 64 of map[i / 64] for
    * slot i, of map_slots slots; copied. */
   const uint64_t* map;
@@ -80,8 +84,8 @@ struct mirt_type_s {
  *   options  what
  * Returns NULL, with one line through the registered error function:
  *   EINVAL  an argument is NULL; size is 0 and objects do not differ; alignment is no power
- *           of two, or above 64 KiB; slot_size is not 0, 4 or 8, or 4 without a cage; map or
- *           array reach past the size, or the array's slots are not aligned; both slots and a
+ *           of two, or above 64 KiB; slot_size is not 0, 4 or 8, or 4 without a cage; immediate_value
+ *           has bits that immediate_mask has not, or that a slot has not; map or array reach past the size, or the array's slots are not aligned; both slots and a
  *           trace function; tag out of range, or of another type
  *   EBUSY   is_sealed, and the tag has been in use unsealed
  *   ENOSPC  the runtime's type_limit is reached

@@ -78,7 +78,7 @@ static void count_slices(const struct arena *arena, size_t *used, size_t *commit
   for (size_t i = 0; i < bitmap_words(arena->slice_count); i++) {
     *used += bits_count(atomic_load_relaxed(&arena->used[i]));
     *committed += bits_count(atomic_load_relaxed(&arena->committed[i]) &
-                                               ~atomic_load_relaxed(&arena->purged[i]));
+                             ~atomic_load_relaxed(&arena->purged[i]));
   }
 }
 

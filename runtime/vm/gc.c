@@ -16,14 +16,17 @@ static int fails(int code, const char *function, const char *why) {
   return code;
 }
 
-static size_t collection_size(void) {
-  return align_up(sizeof(struct collection), os_page_size());
+/* Mostly addresses: what is never described takes no memory. */
+static size_t collection_size(const mirt_runtime_t *runtime) {
+  return align_up(sizeof(struct collection) +
+                      runtime->arena->slice_count * sizeof(struct target),
+                  os_page_size());
 }
 
 void gc_release(mirt_runtime_t *runtime) {
   if (runtime->collection == NULL) return;
   collection_release_segments(runtime->collection);
-  os_release(runtime->collection, collection_size());
+  os_release(runtime->collection, runtime->collection->size);
 }
 
 /* ---- begin ---- */
@@ -50,8 +53,7 @@ static void begin_markers(struct collection *collection, unsigned count) {
     collection->markers[i].collection = collection;
     collection->markers[i].runtime = collection->runtime;
     collection->markers[i].base = arena->base;
-    collection->markers[i].slice_count = arena->slice_count;
-    collection->markers[i].pages = arena->pages;
+    collection->markers[i].targets = collection->targets;
     collection->markers[i].until_share = 1;
   }
 }
@@ -65,9 +67,10 @@ static int begin(const char *function, mirt_runtime_t *runtime,
     return fails(EINVAL, function, "too many markers");
   }
   if (runtime->collection == NULL) {
-    runtime->collection = os_reserve(collection_size(), os_page_size(), true);
+    runtime->collection = os_reserve(collection_size(runtime), os_page_size(), true);
     if (runtime->collection == NULL) return fails(ENOMEM, function, "no memory");
     runtime->collection->runtime = runtime;
+    runtime->collection->size = collection_size(runtime);
   }
   struct collection *collection = runtime->collection;
   if (collection->is_running) return fails(EBUSY, function, "a collection runs");
@@ -80,6 +83,7 @@ static int begin(const char *function, mirt_runtime_t *runtime,
   begin_markers(collection, options->markers == 0 ? 1 : options->markers);
   runtime_for_each_cell(runtime, cell_settle);
   pages_for_each_in(runtime->arena, settle_abandoned, NULL);
+  collection_describe_pages(collection);
   return 0;
 }
 
@@ -140,20 +144,24 @@ static bool queue_page(struct page *page, void *argument) {
   return true;
 }
 
-/* Is what the slot refers to an object that dies? */
+/* Does the slot refer to an object that dies? */
 static bool slot_is_dead(const mirt_runtime_t *runtime, const struct type *type,
                          const char *slot) {
+  uint64_t word = 0;
   const void *object;
   if (type->slot_size == sizeof(mirt_ref_t)) {
     mirt_ref_t ref;
     memcpy(&ref, slot, sizeof ref);
-    object = mirt_decode_nullable(runtime->cage, ref);
+    word = ref;
+    object = mirt_decode(runtime->cage, ref);
   } else {
-    memcpy(&object, slot, sizeof object);
+    memcpy(&word, slot, sizeof word);
+    object = (const void *)(uintptr_t)word;
   }
+  if ((word & type->immediate_mask) == type->immediate_value) return false;
   const struct page *page = page_map_find(object);
   return page != NULL && page->arena == runtime->arena &&
-         !mirt_is_marked(runtime, object);
+         page_type(runtime, page) != NULL && !mirt_is_marked(runtime, object);
 }
 
 static void forget_dead_slots(const mirt_runtime_t *runtime, char *object) {
@@ -305,7 +313,8 @@ static void sweep_owned(struct page *page, struct sweep *sweep) {
 
 /* What is needed of a page that comes soon is in the caches by then. Inline, or the compiler
  * finds that it does nothing. */
-__attribute__((always_inline)) static inline void prefetch_page(const struct arena *arena, const struct page *page) {
+__attribute__((always_inline)) static inline void prefetch_page(const struct arena *arena,
+                                                                const struct page *page) {
   const size_t slice = page_slice_index(page) + PREFETCH_PAGES;
   if (slice + PREFETCH_PAGES >= arena->slice_count) return;
   const struct page *next = &arena->pages[slice];

@@ -10,7 +10,7 @@
 
 #define MAPPING_BYTES ((size_t)256 * KiB) /* of segments, from the system */
 #define ARRAY_SLOTS 512                   /* gone through before the rest is put back */
-#define RING 8                            /* objects on their way into the caches */
+#define RING 16                            /* objects on their way into the caches */
 #define SHARE_EVERY 64                    /* objects */
 #define SHARE_LEAST 32                    /* entries that are worth a segment */
 
@@ -174,6 +174,28 @@ static void share(mirt_marker_t *marker) {
   offer(marker, segment);
 }
 
+/* ---- the pages ---- */
+
+static bool describe_page(struct page *page, void *argument) {
+  struct collection *collection = argument;
+  const struct type *type = page_type(collection->runtime, page);
+  if (type == NULL) return true;
+  const struct target target = {page->start, page->reciprocal, page_mark(page), type};
+  struct target *targets = &collection->targets[page_slice_index(page)];
+  for (size_t i = 0; i < page->slice_count; i++) targets[i] = target;
+  return true;
+}
+
+void collection_describe_pages(struct collection *collection) {
+  struct arena *arena = collection->runtime->arena;
+  const size_t slices = atomic_load_relaxed(&arena->top);
+  memset(collection->targets, 0, slices * sizeof(struct target));
+  pages_for_each_in(arena, describe_page, collection);
+  for (size_t i = 0; i < collection->marker_count; i++) {
+    collection->markers[i].slice_count = slices;
+  }
+}
+
 /* ---- marking ---- */
 
 /* Returns whether the bit was not set before. */
@@ -186,54 +208,56 @@ static inline bool set_mark(const struct collection *collection, atomic_word *wo
   return true;
 }
 
-/* Mark the block with this index. Returns false when it was marked. */
-static inline bool mark_block(mirt_marker_t *marker, const struct type *type,
-                              const struct page *page, size_t index) {
-  atomic_word *word = &page_mark(page)[index / WORD_BITS];
-  if (!set_mark(marker->collection, word, (uintptr_t)1 << (index % WORD_BITS))) {
-    return false;
+/* The page at an address, as far as marking is concerned, or NULL. */
+static inline const struct target *find_target(const mirt_marker_t *marker,
+                                               uintptr_t address) {
+  const size_t slice = (address - marker->base) >> SLICE_SHIFT;
+  if (unlikely(slice >= marker->slice_count)) return NULL;
+  const struct target *target = &marker->targets[slice];
+  return likely(target->mark != NULL) ? target : NULL;
+}
+
+/* Where the block begins that an address points into. */
+cold_function static uintptr_t interior_to_start(uintptr_t address) {
+  const struct page *page = block_page((const void *)address);
+  return (uintptr_t)page_block(page, page_block_index(page, (const void *)address));
+}
+
+/* Mark the object that an address points into. */
+static inline bool mark(mirt_marker_t *marker, uintptr_t address) {
+  const struct target *target = find_target(marker, address);
+  if (unlikely(target == NULL)) return false;
+  const uint128 product = (uint128)(address - target->start) * target->reciprocal;
+  const size_t index = (size_t)(product >> 64);
+  const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
+  if (!set_mark(marker->collection, &target->mark[index / WORD_BITS], bit)) return false;
+  if (!target->type->has_references) return true;
+  /* As page_is_block_start. */
+  if (unlikely((uint64_t)product >= target->reciprocal)) {
+    address = interior_to_start(address);
   }
-  if (type->has_references) push(marker, page_block(page, index));
+  push(marker, (const void *)address);
   return true;
 }
 
-/* The page at an address, or NULL. Most pages have one slice; in the others of a longer one
- * there is no page, and the map knows. */
-static inline const struct page *find_page(const mirt_marker_t *marker,
-                                           uintptr_t address) {
-  const size_t slice = (address - marker->base) >> SLICE_SHIFT;
-  if (unlikely(slice >= marker->slice_count)) return NULL;
-  const struct page *page = &marker->pages[slice];
-  if (likely(page_state_owner(atomic_load_relaxed(&page->state)) != PAGE_NONE)) {
-    return page;
-  }
-  return block_page((const void *)address);
+/* Mark the object that a word points into, if it does. The planes are exact: no cell has taken a
+ * group. */
+static bool mark_word(mirt_marker_t *marker, uintptr_t word) {
+  if (find_target(marker, word) == NULL) return false;
+  const struct page *page = block_page((const void *)word);
+  const size_t index = page_block_index(page, (const void *)word);
+  if (index >= page->block_count) return false;
+  const uintptr_t free = atomic_load_relaxed(&page->free[index / WORD_BITS]);
+  if (((free >> (index % WORD_BITS)) & 1) != 0) return false;
+  return mark(marker, (uintptr_t)page_block(page, index));
 }
 
-/* only_live: the address may be of a block that is free. The planes are exact: no cell has
- * taken a group. */
-static inline bool mark_at(mirt_marker_t *marker, uintptr_t address, bool only_live) {
-  const struct page *page = find_page(marker, address);
-  if (unlikely(page == NULL)) return false;
-  const struct type *type = page_type(marker->runtime, page);
-  if (unlikely(type == NULL)) return false;
-  const size_t index = page_block_index(page, (const void *)address);
-  if (unlikely(index >= page->block_count)) return false;
-  if (only_live) {
-    const uintptr_t free = atomic_load_relaxed(&page->free[index / WORD_BITS]);
-    if (((free >> (index % WORD_BITS)) & 1) != 0) return false;
-  }
-  return mark_block(marker, type, page, index);
+bool mirt_mark(mirt_marker_t *marker, const void *object) {
+  return mark(marker, (uintptr_t)object);
 }
-
-static inline bool mark(mirt_marker_t *marker, const void *object) {
-  return mark_at(marker, (uintptr_t)object, false);
-}
-
-bool mirt_mark(mirt_marker_t *marker, const void *object) { return mark(marker, object); }
 
 bool mirt_mark_ref(mirt_marker_t *marker, mirt_ref_t ref) {
-  return ref != 0 && mark(marker, mirt_decode(marker->runtime->cage, ref));
+  return ref != 0 && mark(marker, (uintptr_t)mirt_decode(marker->runtime->cage, ref));
 }
 
 bool mirt_is_marked(const mirt_runtime_t *runtime, const void *object) {
@@ -250,8 +274,7 @@ mirt_mark_conservative(mirt_marker_t *marker, const void *begin, const void *end
   const uintptr_t *word =
       (const uintptr_t *)align_up((uintptr_t)begin, sizeof(uintptr_t));
   size_t count = 0;
-  for (; word + 1 <= (const uintptr_t *)end; word++)
-    count += mark_at(marker, *word, true);
+  for (; word + 1 <= (const uintptr_t *)end; word++) count += mark_word(marker, *word);
   return count;
 }
 
@@ -291,69 +314,80 @@ __attribute__((noinline)) size_t mirt_mark_stack(mirt_marker_t *marker,
 
 /* ---- tracing ---- */
 
-static inline void mark_slot(mirt_marker_t *marker, const char *slot, size_t slot_size,
-                             const mirt_cage_t *cage) {
+/* Null is an immediate value, too, if the type names no others. */
+static inline void mark_slot(mirt_marker_t *marker, const struct type *type,
+                             const char *slot, size_t slot_size) {
   if (slot_size == sizeof(mirt_ref_t)) {
     mirt_ref_t ref;
     memcpy(&ref, slot, sizeof ref);
-    if (ref != 0) mark(marker, mirt_decode(cage, ref));
+    if ((ref & type->immediate_mask) == type->immediate_value) return;
+    mark(marker, (uintptr_t)mirt_decode(marker->runtime->cage, ref));
   } else {
-    void *object;
-    memcpy(&object, slot, sizeof object);
-    if (object != NULL) mark(marker, object);
+    uint64_t word;
+    memcpy(&word, slot, sizeof word);
+    if ((word & type->immediate_mask) == type->immediate_value) return;
+    mark(marker, word);
   }
 }
 
 /* The slots that the bits of a word name. */
-static inline void trace_bits(mirt_marker_t *marker, const char *slots, uint64_t bits,
-                              size_t slot_size) {
-  const mirt_cage_t *cage = marker->runtime->cage;
+static inline void trace_bits(mirt_marker_t *marker, const struct type *type,
+                              const char *slots, uint64_t bits, size_t slot_size) {
   for (; bits != 0; bits &= bits - 1) {
-    mark_slot(marker, slots + bits_lowest(bits) * slot_size, slot_size, cage);
-  }
-}
-
-static inline void trace_map(mirt_marker_t *marker, const struct type *type,
-                             const char *object, size_t slot_size) {
-  for (size_t i = 0; i * 64 < type->map_slots; i++) {
-    trace_bits(marker, object + i * 64 * slot_size, type->map[i], slot_size);
+    mark_slot(marker, type, slots + bits_lowest(bits) * slot_size, slot_size);
   }
 }
 
 /* From an offset on, and put back what is left when it is long. */
 static void trace_array(mirt_marker_t *marker, const struct type *type,
-                        const struct page *page, const char *object, size_t offset) {
+                        const char *object, size_t offset) {
   const size_t slot_size = type->slot_size;
-  const size_t size = type->is_variable ? page->block_size : type->public.size;
+  const size_t size =
+      type->is_variable ? block_page(object)->block_size : type->public.size;
   const size_t most = ARRAY_SLOTS * slot_size;
   size_t end = size - size % slot_size;
   if (end > offset && end - offset > most && push_array(marker, object, offset + most)) {
     end = offset + most;
   }
-  const mirt_cage_t *cage = marker->runtime->cage;
   for (; offset < end; offset += slot_size) {
-    mark_slot(marker, object + offset, slot_size, cage);
+    mark_slot(marker, type, object + offset, slot_size);
   }
 }
 
-static inline void trace_object(mirt_marker_t *marker, const char *object) {
-  const struct page *page = find_page(marker, (uintptr_t)object);
-  const struct type *type = page_type(marker->runtime, page);
-  if (type->slot_size == sizeof(mirt_ref_t)) {
-    trace_map(marker, type, object, sizeof(mirt_ref_t));
-  } else if (type->slot_size != 0) {
-    trace_map(marker, type, object, sizeof(void *));
-  } else {
-    type->trace(marker, (void *)object, page->block_size, type->arg);
+/* Long maps, arrays, and what has a function. */
+__attribute__((noinline)) static void
+trace_any(mirt_marker_t *marker, const struct type *type, const char *object) {
+  const size_t slot_size = type->slot_size;
+  if (slot_size == 0) {
+    type->trace(marker, (void *)object, block_page(object)->block_size, type->arg);
+    return;
   }
-  if (type->is_array) trace_array(marker, type, page, object, type->array_offset);
+  for (size_t i = 0; i * WORD_BITS < type->map_slots; i++) {
+    trace_bits(marker, type, object + i * WORD_BITS * slot_size, type->map[i], slot_size);
+  }
+  if (type->is_array) trace_array(marker, type, object, type->array_offset);
+}
+
+static inline const struct type *object_type(const mirt_marker_t *marker,
+                                             const char *object) {
+  return marker->targets[((uintptr_t)object - marker->base) >> SLICE_SHIFT].type;
+}
+
+static inline void trace_object(mirt_marker_t *marker, const char *object) {
+  const struct type *type = object_type(marker, object);
+  if (type->has_more_than_map) {
+    trace_any(marker, type, object);
+  } else if (type->slot_size == sizeof(mirt_ref_t)) {
+    trace_bits(marker, type, object, type->small_map, sizeof(mirt_ref_t));
+  } else {
+    trace_bits(marker, type, object, type->small_map, sizeof(void *));
+  }
 }
 
 static void trace_rest_of_array(mirt_marker_t *marker, uintptr_t entry) {
   const char *object = (const char *)(entry & ~(uintptr_t)1);
   const size_t offset = *--marker->next;
-  const struct page *page = find_page(marker, (uintptr_t)object);
-  trace_array(marker, page_type(marker->runtime, page), page, object, offset);
+  trace_array(marker, object_type(marker, object), object, offset);
 }
 
 /* Objects go from the stack through a short ring, so that each is in the caches by the time

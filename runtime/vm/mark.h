@@ -25,12 +25,21 @@ struct segment {
 
 _Static_assert(sizeof(struct segment) == SEGMENT_BYTES, "segments fill their memory");
 
+/* What marking needs of the page at a slice, each of them if it has several: half a line, where
+ * the descriptor is two. Made when a collection begins, as pages stay as they are then. */
+struct target {
+  uintptr_t start;     /* address of block 0 */
+  uint64_t reciprocal; /* as in the descriptor */
+  atomic_word *mark;   /* NULL where there is no object of the runtime */
+  const struct type *type;
+};
+
 struct mirt_marker_s {
   struct collection *collection;
   mirt_runtime_t *runtime;
-  uintptr_t base; /* the arena, as what is looked up for every slot */
+  uintptr_t base; /* of the arena */
   size_t slice_count;
-  struct page *pages;
+  const struct target *targets;
   uintptr_t *next, *end;  /* in the thread's own segment: the first free entry; its end */
   struct segment *top;    /* that segment, or NULL; its count is what `next` says */
   struct segment *others; /* full ones; lock protects them */
@@ -47,6 +56,7 @@ struct finalizing {
 
 struct collection {
   mirt_runtime_t *runtime;
+  size_t size; /* bytes, with the targets */
   bool is_running;
   unsigned marker_count;
   bool is_parallel;
@@ -66,7 +76,11 @@ struct collection {
   void *arg;
   uint64_t began_at; /* clock nanoseconds */
   mirt_marker_t markers[MIRT_MARKERS_MAX];
+  struct target targets[]; /* one for each slice of the arena */
 };
+
+/* Describe the pages that there are. */
+void collection_describe_pages(struct collection *collection);
 
 /* Trace what one marker has, and nothing of others'. */
 void marker_drain(mirt_marker_t *marker);

@@ -37,7 +37,8 @@ struct mirt_mutator_s {
 struct type {
   mirt_type_t public;
   uint8_t slot_size;
-  bool has_references; /* slots, or a trace function */
+  bool has_references;    /* slots, or a trace function */
+  bool has_more_than_map; /* a function, an array, or a map of several words */
   bool is_variable;
   bool is_array;
   size_t alignment;
@@ -46,6 +47,7 @@ struct type {
   const uint64_t *map; /* small_map, or a mapping of map_bytes */
   uint64_t small_map;
   size_t map_bytes;
+  uint64_t immediate_mask, immediate_value;
   mirt_trace_fun *trace;
   mirt_finalize_fun *finalize;
   void *arg;

@@ -24,6 +24,10 @@ static bool slots_are_right(const mirt_runtime_t *runtime, const mirt_type_optio
     return true;
   }
   if (unit != 4 && unit != 8) return wrong(o, "slot_size is not 4 or 8", unit);
+  if ((o->immediate_value & ~o->immediate_mask) != 0 ||
+      (unit == 4 && o->immediate_mask > UINT32_MAX)) {
+    return wrong(o, "immediate_mask does not fit", o->immediate_mask);
+  }
   if (unit == 4 && runtime->cage == NULL) return wrong(o, "refs without a cage", unit);
   if (o->trace != NULL) return wrong(o, "both slots and a trace function", unit);
   if (o->map_slots != 0 && o->map == NULL) return wrong(o, "no map", o->map_slots);
@@ -128,6 +132,12 @@ static struct type *make(mirt_runtime_t *runtime, const mirt_type_options_t *opt
   type->is_variable = options->is_variable;
   type->is_array = options->is_array;
   type->array_offset = options->array_offset;
+  type->has_more_than_map =
+      options->trace != NULL || options->is_array || options->map_slots > 64;
+  type->immediate_mask =
+      options->immediate_mask == 0 ? UINT64_MAX : options->immediate_mask;
+  type->immediate_value = options->immediate_value;
+  if (options->slot_size == sizeof(mirt_ref_t)) type->immediate_mask &= UINT32_MAX;
   type->trace = options->trace;
   type->finalize = options->finalize;
   type->arg = options->arg;

@@ -28,6 +28,7 @@ SETTINGS = {
     "gcbench-large": ("refs", "pointers", BDWGC),
     "gcbench-words": ("refs", "pointers", BDWGC),
     "walk": ("refs", "pointers"),
+    "walk-large": ("refs", "pointers"),
     "mark": ("2 markers", "1 marker"),
 }
 
