@@ -95,8 +95,10 @@ mi_decl_export int mirt_gc_complete(mirt_runtime_t* runtime);
  * registered error function, when no collection was begun. */
 mi_decl_export int mirt_gc_end(mirt_runtime_t* runtime, mirt_gc_stats_t* stats);
 
-/* Call the finalizers of objects that the last collection found dead, and free those. To be
- * called after mirt_gc_end, by one thread, when the world goes on. Returns how many. */
+/* Call the finalizers of objects that collections have found dead, and free those objects. To be
+ * called after mirt_gc_end, when the world goes on. While it calls one, that object and what its
+ * slots refer to live, whatever is collected meanwhile. Returns how many: 0 while another thread
+ * is at it. */
 mi_decl_export size_t mirt_gc_finalize(mirt_runtime_t* runtime);
 
 /* After a lazy collection: sweep up to so many pages. World stopped. Returns how many were

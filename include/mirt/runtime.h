@@ -109,8 +109,9 @@ mi_decl_nodiscard mi_decl_export mirt_runtime_t* mirt_mutator_runtime(
 mi_decl_export int mirt_budget_set(mirt_runtime_t* runtime, size_t soft, size_t hard);
 
 /* Set the soft limit to the bytes that live now, times percent / 100, but not below least
- * nor above the hard limit: collect again when the heap has grown by so much. To be called
- * after a collection. Returns the new soft limit. Any thread may call it. */
+ * nor above the hard limit, and never to 0: collect again when the heap has grown by so much. To
+ * be called after a collection. Returns the new soft limit, or 0, with EINVAL through the registered
+ * error function, when runtime is NULL. Any thread may call it. */
 mi_decl_export size_t mirt_budget_grow(mirt_runtime_t* runtime, unsigned percent,
                                        size_t least);
 

@@ -69,7 +69,8 @@ static inline void mirt_safepoint_poll(mirt_safepoint_t* safepoint) {
 mi_decl_export void mirt_safepoint_leave(mirt_safepoint_t* safepoint);
 mi_decl_export void mirt_safepoint_enter(mirt_safepoint_t* safepoint);
 
-/* Stop the world: have all other attached threads stop, and wait until they have.
+/* Stop the world: have all other attached threads stop, and wait until they have. Requests of
+ * one thread nest: the world goes on when it has resumed as often.
  * Returns true when this thread has stopped it, and must resume it; or false when another
  * thread was first: this one was stopped meanwhile, as by polling, and the world goes on. An
  * attached thread. */

@@ -139,7 +139,7 @@ static size_t committed_slices(const struct arena *arena) {
   size_t count = 0;
   for (size_t i = 0; i < bitmap_words(arena->slice_count); i++) {
     count += bits_count(atomic_load_relaxed(&arena->committed[i]) &
-                                          ~atomic_load_relaxed(&arena->purged[i]));
+                        ~atomic_load_relaxed(&arena->purged[i]));
   }
   return count;
 }

@@ -49,7 +49,7 @@ struct arena_setup {
   bool zero;            /* slices never handed out are zero */
   bool ours;            /* private anonymous memory of our own: purging gives zeros */
   bool metadata_inside; /* in the first slices, and not in a mapping */
-  bool in_cage;         /* ends with its cage only */
+  bool has_owner;       /* ends with its cage or its runtime only */
 };
 
 struct arena {

@@ -44,6 +44,10 @@ struct page_chunk;
 #define PLANE_COUNT ((size_t)3) /* free, xfree, mark */
 #define PLANE_ALIGNMENT (PLANE_STRIDE_WORDS * sizeof(atomic_word))
 
+/* A sweep has two steps, each of which can be done again: the child of a fork may find it
+ * half done. */
+enum { SWEEP_NOT_DUE, SWEEP_DUE, SWEEP_CLEARS_MARKS };
+
 struct page {
   /* What the fast paths read: one line. */
   atomic_word state;
@@ -69,7 +73,7 @@ struct page {
   atomic_flag_byte has_interior; /* a pointer into a block may stand for the block */
   atomic_flag_byte is_large;     /* one block, allocated and freed with the page */
   bool is_guarded;               /* its last system page is protected */
-  bool needs_sweep;              /* blocks without a mark are dead, and not yet free */
+  uint8_t needs_sweep; /* SWEEP_DUE: blocks without a mark are dead, not yet free */
 };
 
 _Static_assert(sizeof(struct page) == 128, "two lines of memory per descriptor");

@@ -36,7 +36,8 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   atomic_store_relaxed(&page->subprocess, (uintptr_t)cell->heap->owner->subprocess);
   page->is_zero = is_zero;
   atomic_flag_set(&page->has_interior, false);
-  page->is_guarded = page->needs_sweep = false;
+  page->is_guarded = false;
+  page->needs_sweep = SWEEP_NOT_DUE;
   atomic_flag_set(&page->is_large, false);
   for (size_t i = 0; i < group_count; i++)
     atomic_store_relaxed(&page->free[i], WORD_ONES);
@@ -107,31 +108,37 @@ bool page_take_group(struct page *page, struct cell *cell) {
   return take_used(page, cell) || take_fresh(page, cell);
 }
 
-/* Go through the marks; with `clear` they are used up. */
-static inline struct page_swept go_through_marks(struct page *page, bool clear) {
-  atomic_word *mark = page_mark(page);
+struct page_swept page_count_marks(const struct page *page) {
+  const atomic_word *mark = page_mark(page);
   const size_t count = atomic_load_relaxed(&page->group_count);
   struct page_swept swept = {.is_free = true};
   for (size_t i = 0; i < count; i++) {
-    const uint64_t free = atomic_load_relaxed(&page->free[i]);
     const uint64_t marked = atomic_load_relaxed(&mark[i]);
     swept.live += bits_count(marked);
-    swept.dead += bits_count(~(free | marked));
+    swept.dead += bits_count(~(atomic_load_relaxed(&page->free[i]) | marked));
     swept.is_free &= marked == 0;
-    if (!clear) continue;
-    atomic_store_relaxed(&page->free[i], free | ~marked);
-    atomic_store_relaxed(&mark[i], 0);
   }
   return swept;
 }
 
-struct page_swept page_count_marks(struct page *page) {
-  return go_through_marks(page, false);
-}
-
 struct page_swept page_sweep(struct page *page) {
-  page->needs_sweep = false;
-  return go_through_marks(page, true);
+  atomic_word *mark = page_mark(page);
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  struct page_swept swept = {0};
+  if (page->needs_sweep != SWEEP_CLEARS_MARKS) {
+    swept = page_count_marks(page);
+    for (size_t i = 0; i < count; i++) {
+      const uint64_t free = atomic_load_relaxed(&page->free[i]);
+      atomic_store_relaxed(&page->free[i], free | ~atomic_load_relaxed(&mark[i]));
+    }
+    atomic_barrier_compiler();
+    page->needs_sweep = SWEEP_CLEARS_MARKS;
+    atomic_barrier_compiler();
+  }
+  for (size_t i = 0; i < count; i++) atomic_store_relaxed(&mark[i], 0);
+  atomic_barrier_compiler();
+  page->needs_sweep = SWEEP_NOT_DUE;
+  return swept;
 }
 
 bool page_collect(struct page *page) {
@@ -208,7 +215,8 @@ reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t 
   for (size_t i = 0; i < group_count; i++) {
     live[i] = ~atomic_load_relaxed(&page->free[i]) & group_mask(block_count, i);
     if (has_xfree) live[i] &= ~atomic_load_relaxed(&page_xfree(page)[i]);
-    if (page->needs_sweep) live[i] &= atomic_load_relaxed(&page_mark(page)[i]);
+    if (page->needs_sweep == SWEEP_DUE)
+      live[i] &= atomic_load_relaxed(&page_mark(page)[i]);
   }
   const struct cell *cell = page_cell(page);
   if (owner >= PAGE_FIRST_OWNER && !is_large && cell != NULL) {
@@ -343,7 +351,7 @@ static bool abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
     state = atomic_load_acquire(&page->state);
     if ((page_state_owner(state) & ~PAGE_FULL) != owner) return false; /* and emptied */
     is_large = atomic_flag_get(&page->is_large);
-    is_offered = !is_large && !page_is_exhausted(page);
+    is_offered = !is_large && (page->needs_sweep || !page_is_exhausted(page));
     slice_count = atomic_number_get(&page->slice_count);
     holding = page_holding(page);
   } while (!atomic_compare_and_swap_full(&page->state, state,

@@ -15,9 +15,10 @@ static int destroy_fails(int code, const char *why, mi_arena_id_t arena_id) {
 int mirt_arena_destroy(mi_arena_id_t arena_id) {
   struct arena *arena = arena_view_begin(arena_id);
   if (arena == NULL) return destroy_fails(EINVAL, "there is none", arena_id);
-  const bool in_cage = arena->setup.in_cage;
+  const bool has_owner = arena->setup.has_owner;
   arena_view_end(arena);
-  if (in_cage) return destroy_fails(EINVAL, "it ends with its cage", arena_id);
+  if (has_owner)
+    return destroy_fails(EINVAL, "it ends with its cage or runtime", arena_id);
   int error = arena_destroy(arena_id, false);
   if (error == EBUSY && current.owner != NULL) {
     /* It may be this thread that keeps pages there for its next allocations. */

@@ -9,8 +9,9 @@
 #include "base/log.h"
 #include "vm/runtime.h"
 
-/* Beyond the soft limit, as blocks may have been freed one by one. */
-#define COUNTS_PER_LIMIT 8
+/* What has been counted is not counted again before so much of the soft limit has been taken:
+ * a heap that stays about as large as the limit would be counted all the time. */
+#define COUNTS_PER_LIMIT 32
 
 static bool is_over(const mirt_runtime_t *runtime, const atomic_word *limit,
                     size_t bytes) {
@@ -29,12 +30,14 @@ static void remember(mirt_runtime_t *runtime, size_t live) {
 /* Count, so that `used` is right again. Returns it. */
 static size_t recount(mirt_runtime_t *runtime) {
   const uintptr_t before = atomic_load_relaxed(&runtime->used);
-  const size_t live = runtime_live_bytes(runtime);
+  size_t taken;
+  const size_t live = runtime_live_bytes(runtime, &taken);
   /* What others have taken meanwhile may have been counted, too: `used` is never too low. */
   uintptr_t now;
   do {
     now = atomic_load_relaxed(&runtime->used);
-  } while (!atomic_compare_and_swap_full(&runtime->used, now, live + (now - before)));
+  } while (
+      !atomic_compare_and_swap_full(&runtime->used, now, live + taken + (now - before)));
   remember(runtime, live);
   return live;
 }
@@ -47,7 +50,7 @@ static bool is_count_due(const mirt_runtime_t *runtime) {
 }
 
 static void check_soft(mirt_runtime_t *runtime, const mirt_type_t *type, size_t bytes) {
-  if (atomic_load_relaxed(&runtime->is_over_soft) != 0 && !is_count_due(runtime)) return;
+  if (!is_count_due(runtime)) return;
   const size_t live = recount(runtime);
   if (!is_over(runtime, &runtime->soft_limit, bytes)) return;
   if (!atomic_compare_and_swap_full(&runtime->is_over_soft, 0, 1)) return;
@@ -89,6 +92,7 @@ size_t mirt_budget_grow(mirt_runtime_t *runtime, unsigned percent, size_t least)
   const size_t hard = atomic_load_relaxed(&runtime->hard_limit);
   size_t soft = live / 100 * percent + live % 100 * percent / 100;
   if (soft < least) soft = least;
+  if (soft == 0) soft = 1; /* 0 would be: never */
   if (hard != 0 && soft > hard) soft = hard;
   atomic_store_relaxed(&runtime->soft_limit, soft);
   atomic_store_release(&runtime->is_over_soft, 0);

@@ -127,7 +127,7 @@ static struct arena_setup plan_arena(const struct plan *plan) {
                               .zero = true,
                               .ours = true,
                               .exclusive = true,
-                              .in_cage = true,
+                              .has_owner = true,
                               .numa_node = -1,
                               .null_slice = 0};
   if (plan->mode == MIRT_CAGE_ZERO_BASED) {

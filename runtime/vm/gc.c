@@ -23,6 +23,12 @@ static size_t collection_size(const mirt_runtime_t *runtime) {
                   os_page_size());
 }
 
+bool gc_is_active(const mirt_runtime_t *runtime) {
+  const struct collection *collection = runtime->collection;
+  return collection != NULL &&
+         (collection->is_running || atomic_load_acquire(&collection->finalizer) != 0);
+}
+
 void gc_release(mirt_runtime_t *runtime) {
   if (runtime->collection == NULL) return;
   collection_release_segments(runtime->collection);
@@ -58,6 +64,16 @@ static void begin_markers(struct collection *collection, unsigned count) {
   }
 }
 
+/* Objects that a finalizer has in hand are roots: it may have put new ones into their slots.
+ * What a trace function would find in them may have died with them. */
+static void mark_finalizing(struct collection *collection) {
+  for (const struct finalizing *f = collection->finalizing; f != NULL; f = f->next) {
+    const struct page *page = block_page(f->object);
+    if (page == NULL || page_type(collection->runtime, page)->trace != NULL) continue;
+    mirt_mark(&collection->markers[0], f->object);
+  }
+}
+
 static int begin(const char *function, mirt_runtime_t *runtime,
                  const mirt_gc_options_t *options) {
   static const mirt_gc_options_t defaults;
@@ -84,6 +100,7 @@ static int begin(const char *function, mirt_runtime_t *runtime,
   runtime_for_each_cell(runtime, cell_settle);
   pages_for_each_in(runtime->arena, settle_abandoned, NULL);
   collection_describe_pages(collection);
+  mark_finalizing(collection);
   return 0;
 }
 
@@ -251,6 +268,10 @@ static void *unqueue(struct collection *collection) {
 size_t mirt_gc_finalize(mirt_runtime_t *runtime) {
   if (runtime == NULL || runtime->collection == NULL) return 0;
   struct collection *collection = runtime->collection;
+  /* Another thread that is at it finds these, too; this one may be at it further out. */
+  const uintptr_t self = (uintptr_t)&current;
+  const bool is_outermost = atomic_compare_and_swap_full(&collection->finalizer, 0, self);
+  if (!is_outermost && atomic_load_relaxed(&collection->finalizer) != self) return 0;
   size_t count = 0;
   while (collection->dead != NULL) {
     struct finalizing own = {.next = collection->finalizing,
@@ -265,6 +286,7 @@ size_t mirt_gc_finalize(mirt_runtime_t *runtime) {
     count++;
   }
   if (!collection->is_running) collection_reset_segments(collection);
+  if (is_outermost) atomic_store_release(&collection->finalizer, 0);
   return count;
 }
 
@@ -302,10 +324,11 @@ static void sweep_abandoned(struct page *page, uintptr_t state, struct sweep *sw
 
 static void sweep_owned(struct page *page, struct sweep *sweep) {
   if (sweep->collection->is_lazy) {
-    page->needs_sweep = true;
+    page->needs_sweep = SWEEP_DUE;
     add_swept(sweep, page, page_count_marks(page));
     return;
   }
+  page->needs_sweep = SWEEP_DUE;
   const struct page_swept swept = page_sweep(page);
   add_swept(sweep, page, swept);
   if (swept.is_free) cell_retire_if_free(page_cell(page), page);
@@ -346,7 +369,12 @@ static bool sweep_page(struct page *page, void *argument) {
 
 static bool sweep_lazily(struct page *page, void *argument) {
   size_t *left = argument;
-  if (!page->needs_sweep) return true;
+  if (page->needs_sweep == SWEEP_NOT_DUE) return true;
+  /* Abandoned ones are swept at once, but for those of threads that a fork left behind. */
+  if (page_state_owner(atomic_load_acquire(&page->state)) < PAGE_FIRST_OWNER) {
+    settle_abandoned(page, NULL);
+    return --*left > 0;
+  }
   page_sweep(page);
   cell_retire_if_free(page_cell(page), page);
   return --*left > 0;
@@ -360,6 +388,14 @@ size_t mirt_gc_sweep(mirt_runtime_t *runtime, size_t pages) {
 }
 
 /* ---- end ---- */
+
+/* Finalizers may be queued for long in others of their segments. */
+static void end_markers(struct collection *collection) {
+  for (unsigned i = 0; i < collection->marker_count; i++) {
+    struct segment *top = collection->markers[i].top;
+    if (top != NULL) segment_give(collection, top);
+  }
+}
 
 int mirt_gc_complete(mirt_runtime_t *runtime) {
   struct collection *collection = runtime == NULL ? NULL : runtime->collection;
@@ -393,6 +429,7 @@ int mirt_gc_end(mirt_runtime_t *runtime, mirt_gc_stats_t *result) {
   stats.freed_objects = sweep.dead_objects;
   stats.freed_bytes = sweep.dead_bytes;
   budget_settle(runtime, sweep.live_bytes);
+  end_markers(collection);
   if (collection->dead == NULL) collection_reset_segments(collection);
   const uint64_t ended_at = os_clock_nanoseconds();
   stats.mark_time = marked_at - collection->began_at;

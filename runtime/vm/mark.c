@@ -10,7 +10,7 @@
 
 #define MAPPING_BYTES ((size_t)256 * KiB) /* of segments, from the system */
 #define ARRAY_SLOTS 512                   /* gone through before the rest is put back */
-#define RING 16                            /* objects on their way into the caches */
+#define RING 16                           /* objects on their way into the caches */
 #define SHARE_EVERY 64                    /* objects */
 #define SHARE_LEAST 32                    /* entries that are worth a segment */
 

@@ -70,6 +70,7 @@ struct collection {
   char *fresh, *fresh_end;       /* of the first in it: segments that were never used */
   struct segment *dead;          /* objects whose finalizers are to be called */
   struct finalizing *finalizing; /* those whose finalizers run now */
+  atomic_word finalizer; /* the thread that calls them, as the address of its `current` */
   size_t kept_objects,
       kept_bytes; /* both kinds, and those there was no memory to queue */
   mirt_marked_fun *on_marked;

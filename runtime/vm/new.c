@@ -44,12 +44,12 @@ static struct cell *cell_ready(mirt_mutator_t *mutator, const mirt_type_t *type)
     fails(EPERM, type, "the mutator is not bound to this thread");
     return NULL;
   }
-  struct cell *cell = mutator_cell(mutator, type);
-  if (likely(cell->heap != NULL)) return cell;
-  if (mutator->runtime != type->runtime) {
+  if (unlikely(mutator->runtime != type->runtime)) {
     fails(EINVAL, type, "the mutator is of another runtime");
     return NULL;
   }
+  struct cell *cell = mutator_cell(mutator, type);
+  if (likely(cell->heap != NULL)) return cell;
   if (!cell_begin(mutator, type, cell)) {
     fails(ENOMEM, type, "no memory for the heap's record");
     return NULL;
@@ -77,12 +77,13 @@ static void *refill(struct cell *cell, const mirt_type_t *type) {
 /* An object from one of the heap's cells. */
 static void *allocate(struct cell *cell, const mirt_type_t *type, size_t size,
                       bool zero) {
-  const size_t block_size = mi_good_size(size);
+  const size_t alignment = type_of(type)->alignment;
+  const size_t block_size = align_up(mi_good_size(size), alignment);
   if (!budget_admits(type->runtime, type, block_size)) {
     return fails(ENOMEM, type, "the hard limit is reached");
   }
-  void *object = heap_allocate_aligned(cell->heap, size, type_of(type)->alignment, zero);
-  if (object != NULL) budget_take(type->runtime, block_size);
+  void *object = heap_allocate_aligned(cell->heap, size, alignment, zero);
+  if (object != NULL) budget_take(type->runtime, block_usable_size(object));
   return object;
 }
 
@@ -95,7 +96,7 @@ __attribute__((noinline)) void *mirt_new_slow(mirt_mutator_t *mutator,
                                : allocate(cell, type, type->block_size, false);
 }
 
-/* What a collection would take for slots, behind what the program fills in. */
+/* The same of an object whose size is its own. */
 static void clear_slack(const mirt_type_t *type, char *object, size_t size) {
   if (!type_of(type)->is_array) return;
   const size_t usable = block_usable_size(object);
@@ -106,8 +107,14 @@ static void *new_sized(mirt_mutator_t *mutator, const mirt_type_t *type, size_t 
                        bool zero) {
   if (type->block_size != 0) {
     if (size > type->size) return fails(EINVAL, type, "the size is above the type's");
-    void *object = mirt_new(mutator, type);
-    return object == NULL || !zero ? object : memset(object, 0, type->block_size);
+    char *object = mirt_new(mutator, type);
+    if (object == NULL) return NULL;
+    /* What a collection would take for slots, behind what the program fills in. */
+    const size_t from = zero                            ? 0
+                        : type_of(type)->slot_size != 0 ? size
+                                                        : type->block_size;
+    memset(object + from, 0, type->block_size - from);
+    return object;
   }
   if (size < type->size || size > PTRDIFF_MAX) {
     return fails(EINVAL, type, "the size does not fit");

@@ -18,6 +18,41 @@ static int fails(int code, const char *function, const char *why) {
   return code;
 }
 
+/* ---- all of them ---- */
+
+/* For the child of a fork. The lock protects the list. */
+static struct {
+  pthread_mutex_t lock;
+  mirt_runtime_t *first;
+} known = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* In the child: who held a lock is gone, and may have left a record on no list. */
+static void runtimes_after_fork(void) {
+  pthread_mutex_init(&known.lock, NULL);
+  for (mirt_runtime_t *r = known.first; r != NULL; r = r->next_known) {
+    pthread_mutex_init(&r->lock, NULL);
+  }
+}
+
+static void watch_forks(void) { pthread_atfork(NULL, NULL, runtimes_after_fork); }
+
+static void remember(mirt_runtime_t *runtime) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, watch_forks);
+  pthread_mutex_lock(&known.lock);
+  runtime->next_known = known.first;
+  known.first = runtime;
+  pthread_mutex_unlock(&known.lock);
+}
+
+static void forget(const mirt_runtime_t *runtime) {
+  pthread_mutex_lock(&known.lock);
+  mirt_runtime_t **link = &known.first;
+  while (*link != runtime) link = &(*link)->next_known;
+  *link = runtime->next_known;
+  pthread_mutex_unlock(&known.lock);
+}
+
 /* ---- making ---- */
 
 static int make_cage(mirt_runtime_t *runtime, const mirt_runtime_options_t *options) {
@@ -27,7 +62,7 @@ static int make_cage(mirt_runtime_t *runtime, const mirt_runtime_options_t *opti
 }
 
 static int make_arena(mirt_runtime_t *runtime, const mirt_runtime_options_t *options) {
-  const struct arena_setup setup = {.exclusive = true};
+  const struct arena_setup setup = {.exclusive = true, .has_owner = true};
   size_t size = options->size == 0 ? SIZE_DEFAULT : align_up(options->size, SLICE_SIZE);
   do {
     runtime->arena = arena_reserve(size, false, setup);
@@ -79,6 +114,7 @@ int mirt_runtime_create(const mirt_runtime_options_t *options, mirt_runtime_t **
     return error;
   }
   pthread_mutex_init(&runtime->lock, NULL);
+  remember(runtime);
   *result = runtime;
   return 0;
 }
@@ -89,6 +125,7 @@ int mirt_runtime_create(const mirt_runtime_options_t *options, mirt_runtime_t **
 static bool take_mutators(mirt_runtime_t *runtime) {
   for (mirt_mutator_t *mutator = runtime->mutators; mutator != NULL;
        mutator = mutator->next) {
+    if (mutator->owner->is_lost) continue; /* its thread is in the parent of a fork */
     if (atomic_compare_and_swap_full(&mutator->owner->bound, 0, 1)) continue;
     for (mirt_mutator_t *taken = runtime->mutators; taken != mutator;
          taken = taken->next) {
@@ -99,10 +136,27 @@ static bool take_mutators(mirt_runtime_t *runtime) {
   return true;
 }
 
+/* In the child of a fork, one whose thread is in the parent: nobody has its pages, and its
+ * heaps are not to be touched. */
+static void forget_lost_mutator(mirt_runtime_t *runtime, mirt_mutator_t *mutator) {
+  for (mi_heap_t *heap = mutator->owner->heaps; heap != NULL; heap = heap->next) {
+    if (heap->arena == runtime->arena) arena_unpin(runtime->arena);
+  }
+  mutator->owner->heaps = NULL;
+  runtime->mutators = mutator->next;
+  mutator->next = runtime->free_mutators;
+  runtime->free_mutators = mutator;
+}
+
 static void destroy_mutators(mirt_runtime_t *runtime) {
   while (runtime->mutators != NULL) {
-    atomic_store_release(&runtime->mutators->owner->bound, 0);
-    mirt_mutator_destroy(runtime->mutators);
+    mirt_mutator_t *mutator = runtime->mutators;
+    if (mutator->owner->is_lost) {
+      forget_lost_mutator(runtime, mutator);
+      continue;
+    }
+    atomic_store_release(&mutator->owner->bound, 0);
+    mirt_mutator_destroy(mutator);
   }
 }
 
@@ -128,6 +182,9 @@ static bool has_foreign_heaps(mirt_runtime_t *runtime) {
 
 int mirt_runtime_destroy(mirt_runtime_t *runtime) {
   if (runtime == NULL) return 0;
+  if (gc_is_active(runtime)) {
+    return fails(EBUSY, "mirt_runtime_destroy", "it is being collected");
+  }
   if (!take_mutators(runtime)) {
     return fails(EBUSY, "mirt_runtime_destroy", "a mutator is bound");
   }
@@ -141,6 +198,7 @@ int mirt_runtime_destroy(mirt_runtime_t *runtime) {
   const int error = runtime->cage != NULL ? mirt_cage_destroy(runtime->cage)
                                           : arena_destroy(runtime->arena->id, true);
   if (error != 0) return error;
+  forget(runtime);
   /* Nobody reads a cell of a mutator any more: who destroys an arena waits for readers. */
   unmap_mutators(runtime);
   weak_release(runtime);
@@ -168,6 +226,9 @@ mi_arena_id_t mirt_runtime_arena(const mirt_runtime_t *runtime) {
 void runtime_for_each_cell(mirt_runtime_t *runtime, void (*f)(struct cell *cell)) {
   for (mirt_mutator_t *mutator = runtime->mutators; mutator != NULL;
        mutator = mutator->next) {
+    /* Its thread did not come along in a fork: its pages are abandoned, and its cells know
+     * nothing of who has them now. */
+    if (mutator->owner->is_lost) continue;
     for (mi_heap_t *heap = mutator->owner->heaps; heap != NULL; heap = heap->next) {
       if (heap->arena != runtime->arena) continue;
       for (size_t i = 0; i < CELL_COUNT; i++) {
@@ -180,6 +241,7 @@ void runtime_for_each_cell(mirt_runtime_t *runtime, void (*f)(struct cell *cell)
 struct tally {
   const mirt_runtime_t *runtime;
   size_t live, pages;
+  size_t taken; /* free, but in the word of a cell */
 };
 
 reads_what_may_change static bool tally_page(struct page *page, void *argument) {
@@ -187,13 +249,18 @@ reads_what_may_change static bool tally_page(struct page *page, void *argument) 
   if (page_type(tally->runtime, page) == NULL) return true;
   uint64_t live[PLANE_SLICE_WORDS];
   tally->live += page_live_blocks(page, live) * page->block_size;
+  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+  if (owner >= PAGE_FIRST_OWNER && page->taken != NULL) {
+    tally->taken += bits_count(page_cell(page)->word) * page->block_size;
+  }
   tally->pages += (size_t)page->slice_count << SLICE_SHIFT;
   return true;
 }
 
-size_t runtime_live_bytes(const mirt_runtime_t *runtime) {
+size_t runtime_live_bytes(const mirt_runtime_t *runtime, size_t *taken) {
   struct tally tally = {.runtime = runtime};
   pages_for_each_in(runtime->arena, tally_page, &tally);
+  *taken = tally.taken;
   return tally.live;
 }
 
@@ -204,13 +271,17 @@ bool mirt_runtime_stats(const mirt_runtime_t *runtime, mirt_runtime_stats_t *sta
   }
   struct tally tally = {.runtime = runtime};
   pages_for_each_in(runtime->arena, tally_page, &tally);
+  pthread_mutex_t *lock = (pthread_mutex_t *)&runtime->lock;
+  pthread_mutex_lock(lock);
+  const size_t mutators = runtime->mutator_count;
+  pthread_mutex_unlock(lock);
   *stats = (mirt_runtime_stats_t){
       .live_bytes = tally.live,
       .pages_bytes = tally.pages,
       .soft_limit = atomic_load_relaxed(&runtime->soft_limit),
       .hard_limit = atomic_load_relaxed(&runtime->hard_limit),
       .types = atomic_load_relaxed(&runtime->type_count),
-      .mutators = runtime->mutator_count,
+      .mutators = mutators,
   };
   return true;
 }

@@ -57,6 +57,7 @@ struct collection;
 struct weak_block;
 
 struct mirt_runtime_s {
+  mirt_runtime_t *next_known; /* in the list of all runtimes */
   size_t mapping_size;
   mirt_cage_t *cage;   /* made with the runtime, or NULL */
   struct arena *arena; /* pinned by the heaps of mutators only */
@@ -67,8 +68,8 @@ struct mirt_runtime_s {
   unsigned type_limit;
   atomic_word type_count;
   size_t finalizable_types;
-  struct type *types; /* type_limit of them */
-  struct type *by_tag[TAG_COUNT + 1];
+  struct type *types;                /* type_limit of them */
+  atomic_word by_tag[TAG_COUNT + 1]; /* struct type* */
 
   /* The budget: `used` is at least the bytes that live, but for a race. */
   atomic_word used, soft_limit, hard_limit;
@@ -91,17 +92,22 @@ static inline struct cell *mutator_cell(mirt_mutator_t *mutator,
   return (struct cell *)(void *)((char *)mutator + type->cell);
 }
 
+static inline struct type *type_of_tag(const mirt_runtime_t *runtime, unsigned tag) {
+  return (struct type *)atomic_load_acquire(&runtime->by_tag[tag]);
+}
+
 /* The type of the objects in a page, or NULL if it is not one of the runtime's. */
 static inline struct type *page_type(const mirt_runtime_t *runtime,
                                      const struct page *page) {
-  return runtime->by_tag[page_kind_tag(atomic_load_relaxed(&page->kind))];
+  return type_of_tag(runtime, page_kind_tag(atomic_load_relaxed(&page->kind)));
 }
 
 /* Call f for each cell of each heap of the runtime's mutators. The world is stopped. */
 void runtime_for_each_cell(mirt_runtime_t *runtime, void (*f)(struct cell *cell));
 
-/* Bytes in live objects, counted. */
-size_t runtime_live_bytes(const mirt_runtime_t *runtime);
+/* Bytes in live objects, counted, and in free blocks that cells have taken: those will be
+ * allocated without anybody counting. */
+size_t runtime_live_bytes(const mirt_runtime_t *runtime, size_t *taken);
 
 /* May a mutator take so many bytes for a type? Calls the registered function when the soft
  * limit is crossed. */

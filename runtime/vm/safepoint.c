@@ -15,6 +15,8 @@ struct mirt_safepoint_s {
   pthread_cond_t has_stopped; /* a thread */
   pthread_cond_t goes_on;     /* the world */
   size_t attached, stopped;
+  pthread_t stopper; /* the thread that has stopped the world, so many times */
+  size_t depth;
 };
 
 static struct record_stack free_safepoints;
@@ -25,7 +27,12 @@ static mirt_safepoint_t *of_link(void *link) {
 
 mirt_safepoint_t *mirt_safepoint_create(void) {
   void *link = record_stack_pop(&free_safepoints);
-  if (link != NULL) return of_link(link);
+  if (link != NULL) {
+    mirt_safepoint_t *again = of_link(link);
+    again->stopped = again->depth = 0;
+    AO_store(&again->flag.is_requested, 0);
+    return again;
+  }
   mirt_safepoint_t *safepoint =
       zone_take(&process_zone, RECORD_SAFEPOINT, sizeof *safepoint);
   if (safepoint == NULL) {
@@ -56,9 +63,14 @@ static bool is_requested(const mirt_safepoint_t *safepoint) {
   return AO_load(&safepoint->flag.is_requested) != 0;
 }
 
+/* With the lock. Has this thread stopped the world? Then it goes on, in finalizers, say. */
+static bool is_stopper(const mirt_safepoint_t *safepoint) {
+  return is_requested(safepoint) && pthread_equal(safepoint->stopper, pthread_self());
+}
+
 /* With the lock. */
 static void wait_until_it_goes_on(mirt_safepoint_t *safepoint) {
-  while (is_requested(safepoint)) {
+  while (is_requested(safepoint) && !is_stopper(safepoint)) {
     pthread_cond_wait(&safepoint->goes_on, &safepoint->lock);
   }
 }
@@ -103,6 +115,11 @@ void mirt_safepoint_enter(mirt_safepoint_t *safepoint) {
 
 bool mirt_safepoint_request(mirt_safepoint_t *safepoint) {
   pthread_mutex_lock(&safepoint->lock);
+  if (is_stopper(safepoint)) {
+    safepoint->depth++;
+    pthread_mutex_unlock(&safepoint->lock);
+    return true;
+  }
   if (is_requested(safepoint)) {
     count_stopped(safepoint);
     wait_until_it_goes_on(safepoint);
@@ -110,6 +127,8 @@ bool mirt_safepoint_request(mirt_safepoint_t *safepoint) {
     pthread_mutex_unlock(&safepoint->lock);
     return false;
   }
+  safepoint->stopper = pthread_self();
+  safepoint->depth = 1;
   AO_store(&safepoint->flag.is_requested, 1);
   while (safepoint->stopped + 1 < safepoint->attached) {
     pthread_cond_wait(&safepoint->has_stopped, &safepoint->lock);
@@ -120,8 +139,10 @@ bool mirt_safepoint_request(mirt_safepoint_t *safepoint) {
 
 void mirt_safepoint_resume(mirt_safepoint_t *safepoint) {
   pthread_mutex_lock(&safepoint->lock);
-  AO_store(&safepoint->flag.is_requested, 0);
-  pthread_cond_broadcast(&safepoint->goes_on);
+  if (--safepoint->depth == 0) {
+    AO_store(&safepoint->flag.is_requested, 0);
+    pthread_cond_broadcast(&safepoint->goes_on);
+  }
   pthread_mutex_unlock(&safepoint->lock);
 }
 

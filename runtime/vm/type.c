@@ -55,7 +55,7 @@ static bool options_are_right(const mirt_runtime_t *runtime,
   if (o->tag < 0 || o->tag > MIRT_TAG_MAX) {
     return wrong(o, "tag is out of range", (size_t)o->tag);
   }
-  if (runtime->by_tag[o->tag] != NULL) {
+  if (type_of_tag(runtime, (unsigned)o->tag) != NULL) {
     return wrong(o, "tag is another type's", (size_t)o->tag);
   }
   return slots_are_right(runtime, o);
@@ -63,12 +63,14 @@ static bool options_are_right(const mirt_runtime_t *runtime,
 
 /* ---- tags ---- */
 
-/* A tag that no type of the runtime has: for a sealed type the highest that can be sealed,
- * else the lowest from 1 that is not. Returns 0 when there is none. */
+/* A tag that no type of the runtime has: for a sealed type the highest that can be sealed, else
+ * the lowest that is not, of the upper half, so as not to meet tags that the program chooses.
+ * Returns 0 when there is none. */
 static int find_tag(const mirt_runtime_t *runtime, bool is_sealed) {
   for (int i = 1; i <= MIRT_TAG_MAX; i++) {
-    const int tag = is_sealed ? MIRT_TAG_MAX + 1 - i : i;
-    if (runtime->by_tag[tag] != NULL) continue;
+    const int tag =
+        is_sealed ? MIRT_TAG_MAX + 1 - i : (i + MIRT_TAG_MAX / 2) % MIRT_TAG_MAX + 1;
+    if (type_of_tag(runtime, (unsigned)tag) != NULL) continue;
     if (is_sealed ? tag_seal((unsigned)tag) : !tag_is_sealed((unsigned)tag)) return tag;
   }
   return 0;
@@ -103,6 +105,10 @@ static bool copy_map(struct type *type, const mirt_type_options_t *options) {
   return true;
 }
 
+static void release_map(struct type *type) {
+  if (type->map_bytes != 0) os_release((void *)type->map, type->map_bytes);
+}
+
 static size_t least_alignment(const mirt_runtime_t *runtime) {
   const size_t unit = runtime->cage == NULL ? 1 : (size_t)1 << runtime->cage->shift;
   return unit < 8 ? 8 : unit;
@@ -114,17 +120,22 @@ static struct type *make(mirt_runtime_t *runtime, const mirt_type_options_t *opt
     log_error(ENOSPC, "mirt_type_new", "the runtime has %zu types", index);
     return NULL;
   }
-  const int tag = choose_tag(runtime, options);
-  if (tag == 0) {
-    log_error(EBUSY, "mirt_type_new", "the tag has been in use unsealed: %d",
-              options->tag);
-    return NULL;
-  }
   struct type *type = &runtime->types[index];
   memset(type, 0, sizeof *type);
   if (!copy_map(type, options)) {
     log_error(ENOMEM, "mirt_type_new", "no memory for a map of %zu slots",
               options->map_slots);
+    return NULL;
+  }
+  const int tag = choose_tag(runtime, options);
+  if (tag == 0) {
+    release_map(type);
+    if (options->tag == 0) {
+      log_error(ENOSPC, "mirt_type_new", "there is no tag left");
+    } else {
+      log_error(EBUSY, "mirt_type_new", "the tag has been in use unsealed: %d",
+                options->tag);
+    }
     return NULL;
   }
   type->slot_size = (uint8_t)options->slot_size;
@@ -156,7 +167,7 @@ static struct type *make(mirt_runtime_t *runtime, const mirt_type_options_t *opt
     strncpy(public->name, options->name, sizeof public->name - 1);
   }
   if (options->finalize != NULL) runtime->finalizable_types++;
-  runtime->by_tag[tag] = type;
+  atomic_store_release(&runtime->by_tag[tag], (uintptr_t)type);
   atomic_store_release(&runtime->type_count, index + 1);
   return type;
 }

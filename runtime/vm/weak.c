@@ -109,7 +109,13 @@ size_t weak_clear(mirt_runtime_t *runtime) {
     for (size_t i = 0; i < BLOCK_RECORDS; i++) {
       mirt_weak_t *weak = &block->records[i];
       if (is_free(weak) || weak->object == NULL) continue;
-      if (mirt_is_marked(runtime, weak->object)) continue;
+      if (mirt_is_marked(runtime, weak->object)) {
+        /* An object that waits for its finalizer keeps nothing alive. */
+        if (weak->value != NULL && !mirt_is_marked(runtime, weak->value)) {
+          weak->value = NULL;
+        }
+        continue;
+      }
       weak->object = weak->value = NULL;
       cleared++;
     }
