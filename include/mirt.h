@@ -15,6 +15,11 @@
  *
  * Include this one file; it brings mimalloc.h with it.
  *
+ * Where a text says "one line through the registered error function", the function of
+ * mi_register_error is called with the code, and the line, which names the function and the
+ * values, goes to that of mi_register_output, or to standard error with
+ * mi_option_show_errors. Nothing is printed by itself.
+ *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
 #ifndef MIRT_H

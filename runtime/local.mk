@@ -77,6 +77,7 @@ runtime_sources = \
 	runtime/vm/type.c \
 	runtime/vm/visit.c \
 	runtime/vm/weak.h \
+	runtime/vm/registers.h \
 	runtime/vm/weak.c
 
 # Everything but the override is compiled once, into libraries that are not installed; the

@@ -44,8 +44,8 @@ typedef struct mirt_cage_options_s {
   /* Bytes that the cage's heaps can use, at most 4 GiB << shift; 0 for all of it. Rounded
    * up to whole slices. One slice of it is the null slice. */
   size_t size;
-  /* References count in units of 1 << shift bytes: 0 to 4. Blocks are aligned to 16 bytes
-   * at least, so 4 reaches 64 GiB. */
+  /* References count in units of 1 << shift bytes: 0 to 4. Blocks of heaps are aligned
+   * to 16 bytes at least, and objects of a runtime's types to 1 << shift, so 4 reaches 64 GiB. */
   unsigned shift;
   /* Signed references counted from the middle of the reservation. */
   bool signed_refs;

@@ -36,7 +36,8 @@ typedef void mirt_roots_fun(mirt_marker_t* marker, void* arg);
 typedef void mirt_marked_fun(mirt_runtime_t* runtime, void* arg);
 
 typedef struct mirt_gc_options_s {
-  /* Threads that mark, the calling one included; 0 for one. */
+  /* Threads that mark, the calling one included; 0 for one. mirt_collect makes the others, which
+   * takes some 40 microseconds for each: worth it from some thousand objects on. */
   unsigned markers;
   /* Sweep a page when a mutator next needs a block from it, instead of all pages at once. */
   bool is_lazy;
@@ -56,8 +57,8 @@ typedef struct mirt_gc_stats_s {
   uint64_t mark_time, sweep_time, pause_time; /* the last: all of it but finalizers */
 } mirt_gc_stats_t;
 
-/* Collect: mark from the roots, clear weak references, sweep, finalize. World stopped, but
- * for finalizers: they are called last. With more markers than one, threads are made for
+/* Collect: mark from the roots, clear weak references, sweep, finalize. World stopped; only
+ * finalizers, which are called last, may run while it goes on, if the program sees to that. With more markers than one, threads are made for
  * the time of the marking; if the system refuses some, the others do their work.
  *   roots, arg  marks the roots, called once, in the calling thread
  *   options     NULL stands for all zeros
@@ -80,14 +81,15 @@ mi_decl_export int mirt_gc_begin(mirt_runtime_t* runtime, const mirt_gc_options_
 mi_decl_nodiscard mi_decl_export mirt_marker_t* mirt_gc_marker(mirt_runtime_t* runtime,
                                                                unsigned number);
 
-/* Trace until nothing is left to trace, with the other markers. Each must have been begun by
- * a thread that calls this after it has marked its roots, or never be used; all return when
- * all are done. Then more may be marked, and this be called again. */
+/* Trace until nothing is left to trace, with the other markers. For each, one
+ * thread calls this after it has marked its roots; a marker may also stay unused. Returns when
+ * none that has called it has anything left: a thread that calls it later goes on alone, so wait
+ * for all of them before mirt_gc_end. Then more may be marked, and this be called again. */
 mi_decl_export void mirt_gc_trace(mirt_marker_t* marker);
 
 /* Trace all that is left, in this thread, with the values of ephemerons; from then on
- * mirt_is_marked is exact, until more is marked. What mirt_gc_end begins with. Errors as
- * mirt_gc_end. */
+ * mirt_is_marked is exact, until more is marked. What mirt_gc_end begins with; on_marked may call
+ * it after it has marked something. Errors as mirt_gc_end. */
 mi_decl_export int mirt_gc_complete(mirt_runtime_t* runtime);
 
 /* End: mirt_gc_complete, call on_marked, clear weak references, sweep; the world may go on before
@@ -98,7 +100,7 @@ mi_decl_export int mirt_gc_end(mirt_runtime_t* runtime, mirt_gc_stats_t* stats);
 /* Call the finalizers of objects that collections have found dead, and free those objects. To be
  * called after mirt_gc_end, when the world goes on. While it calls one, that object and what its
  * slots refer to live, whatever is collected meanwhile. Returns how many: 0 while another thread
- * is at it. */
+ * is at it, or this one, in a finalizer: what is found dead meanwhile is done then, too. */
 mi_decl_export size_t mirt_gc_finalize(mirt_runtime_t* runtime);
 
 /* After a lazy collection: sweep up to so many pages. World stopped. Returns how many were
@@ -108,7 +110,8 @@ mi_decl_export size_t mirt_gc_sweep(mirt_runtime_t* runtime, size_t pages);
 /* ---- marking, between begin and end ---- */
 
 /* Mark an object, and what it refers to sooner or later.
- *   object  an object of the runtime; NULL is not marked
+ *   object  an object of the runtime that lives, or an address in one. What is no address in the
+ *           runtime's pages, NULL too, is not marked; a free block's is, and counts as live
  * Returns true when it was not marked before. Costs no access to the object. */
 mi_decl_export bool mirt_mark(mirt_marker_t* marker, const void* object);
 
@@ -126,9 +129,10 @@ mi_decl_nodiscard mi_decl_export bool mirt_is_marked(const mirt_runtime_t* runti
 mi_decl_export size_t mirt_mark_conservative(mirt_marker_t* marker, const void* begin,
                                              const void* end);
 
-/* Mark what the calling thread's registers and stack may point to.
- *   bottom  where the stack began: an address in the frame of the outermost function that
- *           has objects
+/* Mark what the calling thread's registers and stack may point to. For the stacks of other
+ * threads see mirt_safepoint_mark_stacks.
+ *   bottom  where the stack began: __builtin_frame_address(0) of a function that calls, not
+ *           inlined, the outermost one that has objects
  * Returns how many were marked. */
 mi_decl_export size_t mirt_mark_stack(mirt_marker_t* marker, const void* bottom);
 
@@ -157,16 +161,27 @@ typedef struct mirt_weak_s mirt_weak_t;
  * object is, and no longer, even if it refers to the object. (Hayes, 1997.)
  *   object  an object of the runtime
  *   value   another, or NULL
- * It lives until mirt_weak_delete or the runtime's end. Returns NULL, with ENOMEM or EINVAL
- * through the registered error function. Any thread may call it while no collection runs. */
+ * It lives until mirt_weak_delete or the runtime's end. A collection looks at all there are;
+ * a chain of ephemerons, each the object of the next one's value, costs it a look at all for
+ * each link that comes before the one it depends on. Returns NULL, with ENOMEM, or EINVAL for what
+ * is no object of the runtime, through the registered error function. Any thread may call it while no collection runs. */
 mi_decl_nodiscard mi_decl_export mirt_weak_t* mirt_weak_new(mirt_runtime_t* runtime,
                                                             void* object, void* value);
 
-/* The object, or its value; NULL once the object has died. */
+/* The same with an owner, a table for instance: the reference dies with either, and keeps its
+ * value only while both live. So a table whose values refer to it, or to each other's keys, dies
+ * when nothing else refers to it, as a WeakMap does.
+ *   owner  an object of the runtime, or NULL for none */
+mi_decl_nodiscard mi_decl_export mirt_weak_t* mirt_weak_new_in(mirt_runtime_t* runtime,
+                                                               void* owner, void* object,
+                                                               void* value);
+
+/* The object, or its value; NULL once the object, or the owner, has died. Any thread may call
+ * them while no collection runs. */
 mi_decl_nodiscard mi_decl_export void* mirt_weak_get(const mirt_weak_t* weak);
 mi_decl_nodiscard mi_decl_export void* mirt_weak_value(const mirt_weak_t* weak);
 
-/* Set the value of an ephemeron. */
+/* Set the value of an ephemeron. One thread at a time, while no collection runs. */
 mi_decl_export void mirt_weak_set_value(mirt_weak_t* weak, void* value);
 
 /* Delete a weak reference; NULL does nothing. Any thread may call it while no collection

@@ -52,12 +52,13 @@ static inline uint64_t mirt_lowest_bit(uint64_t word) {
 mi_decl_export void* mirt_new_slow(mirt_mutator_t* mutator, const mirt_type_t* type);
 
 /* Allocate an object of a fixed size.
- *   mutator  bound to the calling thread, of the type's runtime
+ *   mutator  bound to the calling thread, of the type's runtime; not looked at, as long as the cell
+ *            has a free block
  *   type     a type of fixed size
  * Returns the object, its contents undefined, aligned as the type says; or NULL, with ENOMEM
  * through the registered error function, when there is no memory or the budget's hard limit
- * is reached, with EINVAL for a type whose objects differ in size or a mutator of another
- * runtime, with EPERM when the mutator is not bound to this thread and it matters. (Bump and bitmap allocation
+ * is reached, EINVAL for a type whose objects differ in size or a mutator of another
+ * runtime, EPERM when the mutator is not bound to this thread, EBUSY when a collection runs. (Bump and bitmap allocation
  * inline, by cells per type: WebKit's libpas; Go's allocBits.) */
 static inline void* mirt_new(mirt_mutator_t* mutator, const mirt_type_t* type) {
 #define MIRT_CELL ((mirt_cell_t*)((char*)mutator + offset))
@@ -93,7 +94,8 @@ mi_decl_export void* mirt_new_sized_zeroed(mirt_mutator_t* mutator,
 
 /* Free an object that the virtual machine knows to be dead; nobody needs to. Its finalizer
  * is not called.
- *   object  a live object; NULL does nothing
+ *   object  a live object, without a weak reference (delete that before), and not one that waits
+ *           for its finalizer; NULL does nothing
  * Corruption is reported as by mi_free. Fastest where its mutator is bound; any thread may
  * call it, but not during a collection. */
 mi_decl_export void mirt_delete(void* object);

@@ -3,7 +3,9 @@
  *
  * Everything a virtual machine allocates lies in one exclusive arena: a cage, where objects
  * refer to each other by 32 bits, or a plain range of addresses. Several runtimes in one
- * process share nothing. From an empty file to a collected heap:
+ * process share nothing, but for the numbers of tags (mirt/tag.h): statistics by tag count those
+ * of both, where mirt_type_stats does not. The child of a fork can go on with a runtime, whose
+ * other mutators are lost there, unless it was forked during a collection. From an empty file to a collected heap:
  *
  *   mirt_runtime_t* runtime;
  *   mirt_runtime_create(NULL, &runtime);
@@ -32,7 +34,9 @@ typedef struct mirt_type_s mirt_type_t;
 
 /* Called by the thread that allocates when the soft limit has been crossed, and not again
  * before the live bytes have been below it, at the end of a collection or when they are
- * counted. It may collect, raise the limit, or ask other threads to stop.
+ * counted; and always before an allocation fails because of the hard limit. It may collect,
+ * raise a limit, or ask other threads to stop. What it does for the hard limit is tried again
+ * as long as collections end meanwhile, this thread's or another's, up to 8 times.
  *   live  bytes in live objects, counted just now
  *   type  what is about to be allocated
  *   arg   as registered */
@@ -49,11 +53,17 @@ typedef struct mirt_runtime_options_s {
   /* Types that it can have, up to MIRT_TYPES_MAX; 0 for 1024. Each costs 384 bytes of
    * addresses per mutator, and memory once it is used there. */
   unsigned type_limit;
-  /* The budget: see mirt_budget_set. */
+  /* The budget: see mirt_budget_set. Without on_soft_limit the soft limit is only remembered. */
   size_t soft_limit, hard_limit;
   mirt_budget_fun* on_soft_limit;
   void* arg;
+  /* For finding roots that were forgotten: call on_soft_limit before each allocation, which may
+   * collect; and fill objects with MIRT_DEAD_BYTE when they are swept, by eager sweeps only. Both
+   * make everything slow. */
+  bool call_always, fill_dead;
 } mirt_runtime_options_t;
+
+#define MIRT_DEAD_BYTE 0xDB
 
 #define MIRT_TYPES_MAX 16384
 
@@ -72,11 +82,13 @@ mi_decl_export int mirt_runtime_create(const mirt_runtime_options_t* options,
  * pages, no object is looked at, no finalizer runs.
  *   runtime  no other thread uses it; NULL does nothing
  * Returns 0, or EBUSY, with one line through the registered error function, when one of its
- * mutators is bound, or a heap that the program made is bound to its arena; then nothing
- * has changed. Any thread may call it. */
+ * mutators is bound, a heap that the program made is bound to its arena, or it is being
+ * collected, or a finalizer runs; then nothing has changed. Any thread may call it. */
 mi_decl_export int mirt_runtime_destroy(mirt_runtime_t* runtime);
 
-/* The cage of a runtime, for mirt_encode and mirt_decode, or NULL; the id of its arena.
+/* The cage of a runtime, for mirt_encode and mirt_decode, or NULL; the id of its arena. A heap
+ * of the program may be bound to that (mi_heap_new_ex), but not with the tag of one of the
+ * runtime's types: the collector takes what is under those for objects.
  * Any thread may call them. No errors. */
 mi_decl_nodiscard mi_decl_export const mirt_cage_t* mirt_runtime_cage(
     const mirt_runtime_t* runtime) mi_attr_noexcept;
@@ -102,8 +114,10 @@ mi_decl_nodiscard mi_decl_export mirt_runtime_t* mirt_mutator_runtime(
 /* Set the budget.
  *   soft  bytes in live objects after which on_soft_limit is called; 0: never
  *   hard  bytes in live objects past which allocation returns NULL, with ENOMEM; 0: none.
- *         It is looked at when a mutator takes up to 64 free blocks of a size at a time
- * Objects that died count until the next collection. Returns 0, or EINVAL, with one line
+ *         It is looked at when a mutator takes up to 64 free blocks of a type at a time
+ * Objects that died count until the next collection, and so do free blocks that a mutator has
+ * taken. What has been counted is not counted again before 1/32 of the soft limit has been
+ * allocated, so the callback may come so much late. Returns 0, or EINVAL, with one line
  * through the registered error function, when runtime is NULL or hard is not 0 and less
  * than soft. Any thread may call it. */
 mi_decl_export int mirt_budget_set(mirt_runtime_t* runtime, size_t soft, size_t hard);
@@ -115,12 +129,21 @@ mi_decl_export int mirt_budget_set(mirt_runtime_t* runtime, size_t soft, size_t 
 mi_decl_export size_t mirt_budget_grow(mirt_runtime_t* runtime, unsigned percent,
                                        size_t least);
 
+/* Count memory outside of the runtime to its live bytes, as far as the budget is concerned: a
+ * file's buffer, say, that an object's finalizer gives back. The limits are looked at when an
+ * object is allocated next.
+ *   bytes  more, or less where it is negative
+ * Returns all that is charged now, or 0, with EINVAL through the registered error function, when
+ * runtime is NULL. Any thread may call it. */
+mi_decl_export size_t mirt_budget_charge(mirt_runtime_t* runtime, ptrdiff_t bytes);
+
 /* What is in a runtime, in bytes. */
 typedef struct mirt_runtime_stats_s {
   size_t live_bytes;  /* in objects that were allocated and not freed, by their blocks */
   size_t pages_bytes; /* in pages that hold them */
+  size_t charged_bytes; /* by mirt_budget_charge; in neither of the others */
   size_t soft_limit, hard_limit;
-  size_t types, mutators;
+  size_t types, mutators, weak_references;
 } mirt_runtime_stats_t;
 
 /* Count what is in a runtime; exact while nobody allocates or frees. Takes about 250 ns per

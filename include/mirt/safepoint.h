@@ -21,13 +21,17 @@
  *     mirt_safepoint_resume(safepoint);
  *   }
  *
+ * Finalizers run in mirt_collect, with the world still stopped: they may allocate, but wait for
+ * no other thread. Who wants them to run beside the others calls mirt_gc_begin, mirt_gc_trace and
+ * mirt_gc_end, resumes, and then calls mirt_gc_finalize.
+ *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
 #ifndef MIRT_SAFEPOINT_H
 #define MIRT_SAFEPOINT_H
 
 #include <atomic_ops.h>
-#include <mimalloc.h>
+#include <mirt/gc.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -49,9 +53,25 @@ mi_decl_nodiscard mi_decl_export mirt_safepoint_t* mirt_safepoint_create(void);
  * error function, when a thread is attached. Any thread may call it. */
 mi_decl_export int mirt_safepoint_destroy(mirt_safepoint_t* safepoint);
 
-/* Attach the calling thread; it waits while the world is stopped. Detach it. */
+/* Attach the calling thread; it waits while the world is stopped. Detach it: not between leaving
+ * and entering. The child of a fork has to make its own safepoint. */
 mi_decl_export void mirt_safepoint_attach(mirt_safepoint_t* safepoint);
 mi_decl_export void mirt_safepoint_detach(mirt_safepoint_t* safepoint);
+
+/* Attach the calling thread with its stack, for mirt_safepoint_mark_stacks.
+ *   bottom  where the stack began: __builtin_frame_address(0) of a function that calls, not
+ *           inlined, those that have objects
+ * Returns 0, or ENOMEM, with one line through the registered error function: then it is not
+ * attached. */
+mi_decl_export int mirt_safepoint_attach_stack(mirt_safepoint_t* safepoint,
+                                               const void* bottom);
+
+/* Mark what the stacks and registers of the threads may point to that are attached with
+ * their stacks, the calling one included: of the others, as they were when they stopped.
+ *   marker  one of a collection; the calling thread has stopped the world
+ * Returns how many were marked. */
+mi_decl_export size_t mirt_safepoint_mark_stacks(mirt_safepoint_t* safepoint,
+                                                 mirt_marker_t* marker);
 
 /* Stop here until the world goes on: what mirt_safepoint_poll calls. An attached thread. */
 mi_decl_export void mirt_safepoint_stop(mirt_safepoint_t* safepoint);

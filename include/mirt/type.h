@@ -23,10 +23,13 @@ extern "C" {
  * Several threads may be in it at once, for different objects. It may not allocate. */
 typedef void mirt_trace_fun(mirt_marker_t* marker, void* object, size_t size, void* arg);
 
-/* An object has died. Called by the thread that collects, after the sweep, in no order; it
- * may allocate, if that thread has a mutator bound. Slots of the object that referred to
- * objects that died with it are null by then, if the type describes its slots; a trace
- * function's are not, and may not be followed.
+/* An object has died. Called by the thread that collects, after the sweep, in no order, with the
+ * world as that thread has left it: stopped, in mirt_collect; it waits for no other thread then.
+ * It may allocate, if its thread has a mutator bound, and collect. Slots of the object that
+ * referred to objects that died with it are null by then, if the type describes its slots; a trace
+ * function's are not, and may not be followed. So what a finalizer needs, a file's name for
+ * instance, it keeps in the object itself or outside; who wants to see what died as it was, as
+ * guardians do, marks it in on_marked (mirt/gc.h) instead.
  * Returns false to let the object go. true keeps it, as an object that lives: the function
  * is called again when it dies again. */
 typedef bool mirt_finalize_fun(void* object, size_t size, void* arg);
@@ -42,7 +45,8 @@ typedef struct mirt_type_options_s {
   bool is_variable;
   /* A power of two; 0 for 8, or what refs of the cage can name if that is more. */
   size_t alignment;
-  /* The tag of its pages, 1 to MIRT_TAG_MAX, of no other type of the runtime; 0: any. */
+  /* The tag of its pages, 1 to MIRT_TAG_MAX, of no other type of the runtime; 0: any above 16384
+   * that is not sealed. Tags are the process's: other runtimes may use the same. */
   int tag;
   /* Addresses of this type are never used for anything else (mirt/tag.h). */
   bool is_sealed;
@@ -93,6 +97,25 @@ struct mirt_type_s {
  * Any thread may call it, also while others allocate. */
 mi_decl_nodiscard mi_decl_export mirt_type_t* mirt_type_new(
     mirt_runtime_t* runtime, const mirt_type_options_t* options);
+
+/* What there is of a type. */
+typedef struct mirt_type_stats_s {
+  size_t objects, bytes; /* that live, or died and have not been swept; bytes by their blocks */
+  size_t pages_bytes;    /* in pages that hold them */
+} mirt_type_stats_t;
+
+/* Count the objects of a type; exact while nobody allocates or frees. Returns false, with EINVAL,
+ * when an argument is NULL. Any thread may call it. */
+mi_decl_export bool mirt_type_stats(const mirt_type_t* type, mirt_type_stats_t* stats);
+
+/* Shown an object and the bytes of its block; returns whether to go on. */
+typedef bool mirt_object_fun(void* object, size_t size, void* arg);
+
+/* Show all objects of a type that live, or died and have not been swept, in the order of their
+ * addresses. The world is stopped; the function may delete the object it is shown.
+ * Returns whether it was never told to stop; false with EINVAL when type or visitor is NULL. */
+mi_decl_export bool mirt_type_visit(const mirt_type_t* type, mirt_object_fun* visitor,
+                                    void* arg);
 
 #ifdef __cplusplus
 }

@@ -13,6 +13,8 @@
  * a heap that stays about as large as the limit would be counted all the time. */
 #define COUNTS_PER_LIMIT 32
 
+#define ATTEMPTS_MAX 8 /* to collect before the hard limit is the end */
+
 static bool is_over(const mirt_runtime_t *runtime, const atomic_word *limit,
                     size_t bytes) {
   const size_t most = atomic_load_relaxed(limit);
@@ -31,7 +33,8 @@ static void remember(mirt_runtime_t *runtime, size_t live) {
 static size_t recount(mirt_runtime_t *runtime) {
   const uintptr_t before = atomic_load_relaxed(&runtime->used);
   size_t taken;
-  const size_t live = runtime_live_bytes(runtime, &taken);
+  const size_t live =
+      runtime_live_bytes(runtime, &taken) + atomic_load_relaxed(&runtime->charged);
   /* What others have taken meanwhile may have been counted, too: `used` is never too low. */
   uintptr_t now;
   do {
@@ -49,26 +52,57 @@ static bool is_count_due(const mirt_runtime_t *runtime) {
          atomic_load_relaxed(&runtime->counted) + step;
 }
 
+static void call_back(mirt_runtime_t *runtime, const mirt_type_t *type, size_t live) {
+  if (runtime->on_soft_limit == NULL) return;
+  runtime->on_soft_limit(runtime, live, type, runtime->budget_arg);
+}
+
 static void check_soft(mirt_runtime_t *runtime, const mirt_type_t *type, size_t bytes) {
   if (!is_count_due(runtime)) return;
   const size_t live = recount(runtime);
   if (!is_over(runtime, &runtime->soft_limit, bytes)) return;
   if (!atomic_compare_and_swap_full(&runtime->is_over_soft, 0, 1)) return;
-  if (runtime->on_soft_limit != NULL) {
-    runtime->on_soft_limit(runtime, live, type, runtime->budget_arg);
+  call_back(runtime, type, live);
+}
+
+/* The callback has its chance here, too: another thread may have been told of the soft limit,
+ * and not have collected yet. What a collection has freed other threads may take at once, so
+ * it may need several. */
+cold_function static bool check_hard(mirt_runtime_t *runtime, const mirt_type_t *type,
+                                     size_t bytes) {
+  for (int attempts = 0;; attempts++) {
+    const size_t live = recount(runtime);
+    if (!is_over(runtime, &runtime->hard_limit, bytes)) return true;
+    if (attempts == ATTEMPTS_MAX) return false;
+    const uintptr_t collections = atomic_load_acquire(&runtime->collections);
+    call_back(runtime, type, live);
+    if (atomic_load_acquire(&runtime->collections) == collections) {
+      return !is_over(runtime, &runtime->hard_limit, bytes); /* it may have raised it */
+    }
   }
 }
 
 bool budget_admits(mirt_runtime_t *runtime, const mirt_type_t *type, size_t bytes) {
+  if (unlikely(runtime->calls_always)) call_back(runtime, type, recount(runtime));
   if (is_over(runtime, &runtime->soft_limit, bytes)) check_soft(runtime, type, bytes);
-  if (!is_over(runtime, &runtime->hard_limit, bytes)) return true;
-  recount(runtime);
-  return !is_over(runtime, &runtime->hard_limit, bytes);
+  return !is_over(runtime, &runtime->hard_limit, bytes) ||
+         check_hard(runtime, type, bytes);
 }
 
 void budget_settle(mirt_runtime_t *runtime, size_t live) {
+  live += atomic_load_relaxed(&runtime->charged);
   atomic_store_relaxed(&runtime->used, live);
   remember(runtime, live);
+  atomic_fetch_add_full(&runtime->collections, 1);
+}
+
+size_t mirt_budget_charge(mirt_runtime_t *runtime, ptrdiff_t bytes) {
+  if (runtime == NULL) {
+    log_error(EINVAL, "mirt_budget_charge", "runtime is NULL");
+    return 0;
+  }
+  atomic_fetch_add_full(&runtime->used, (uintptr_t)bytes);
+  return atomic_fetch_add_full(&runtime->charged, (uintptr_t)bytes) + (uintptr_t)bytes;
 }
 
 int mirt_budget_set(mirt_runtime_t *runtime, size_t soft, size_t hard) {

@@ -23,10 +23,14 @@ static size_t collection_size(const mirt_runtime_t *runtime) {
                   os_page_size());
 }
 
+bool gc_is_running(const mirt_runtime_t *runtime) {
+  return runtime->collection != NULL && runtime->collection->is_running;
+}
+
 bool gc_is_active(const mirt_runtime_t *runtime) {
-  const struct collection *collection = runtime->collection;
-  return collection != NULL &&
-         (collection->is_running || atomic_load_acquire(&collection->finalizer) != 0);
+  return gc_is_running(runtime) ||
+         (runtime->collection != NULL &&
+          atomic_load_acquire(&runtime->collection->is_finalizing) != 0);
 }
 
 void gc_release(mirt_runtime_t *runtime) {
@@ -64,14 +68,12 @@ static void begin_markers(struct collection *collection, unsigned count) {
   }
 }
 
-/* Objects that a finalizer has in hand are roots: it may have put new ones into their slots.
- * What a trace function would find in them may have died with them. */
+/* The object that a finalizer has in hand is a root: it may have put new ones into its slots.
+ * What a trace function would find in it may have died with it. */
 static void mark_finalizing(struct collection *collection) {
-  for (const struct finalizing *f = collection->finalizing; f != NULL; f = f->next) {
-    const struct page *page = block_page(f->object);
-    if (page == NULL || page_type(collection->runtime, page)->trace != NULL) continue;
-    mirt_mark(&collection->markers[0], f->object);
-  }
+  const struct page *page = block_page(collection->finalizing);
+  if (page == NULL || page_type(collection->runtime, page)->trace != NULL) return;
+  mirt_mark(&collection->markers[0], collection->finalizing);
 }
 
 static int begin(const char *function, mirt_runtime_t *runtime,
@@ -91,7 +93,7 @@ static int begin(const char *function, mirt_runtime_t *runtime,
   struct collection *collection = runtime->collection;
   if (collection->is_running) return fails(EBUSY, function, "a collection runs");
   collection->is_running = true;
-  collection->is_lazy = options->is_lazy;
+  collection->is_lazy = options->is_lazy && !runtime->fills_dead;
   collection->on_marked = options->on_marked;
   collection->arg = options->arg;
   collection->kept_objects = collection->kept_bytes = 0;
@@ -244,9 +246,7 @@ static void keep_object(struct collection *collection, void *object) {
 
 /* What an earlier collection found dead, and nobody has finalized yet. */
 static void keep_queued(struct collection *collection) {
-  for (const struct finalizing *f = collection->finalizing; f != NULL; f = f->next) {
-    keep_object(collection, f->object);
-  }
+  if (collection->finalizing != NULL) keep_object(collection, collection->finalizing);
   for (const struct segment *s = collection->dead; s != NULL; s = s->next) {
     for (size_t i = 0; i < s->count; i++) {
       keep_object(collection, (void *)s->entries[i]);
@@ -265,28 +265,25 @@ static void *unqueue(struct collection *collection) {
   return object;
 }
 
+static void finalize(struct collection *collection, void *object) {
+  const struct page *page = block_page(object);
+  if (page == NULL) return;
+  const struct type *type = page_type(collection->runtime, page);
+  collection->finalizing = object;
+  const bool stays = type->finalize(object, page->block_size, type->arg);
+  collection->finalizing = NULL;
+  if (!stays) block_free(object);
+}
+
 size_t mirt_gc_finalize(mirt_runtime_t *runtime) {
   if (runtime == NULL || runtime->collection == NULL) return 0;
   struct collection *collection = runtime->collection;
-  /* Another thread that is at it finds these, too; this one may be at it further out. */
-  const uintptr_t self = (uintptr_t)&current;
-  const bool is_outermost = atomic_compare_and_swap_full(&collection->finalizer, 0, self);
-  if (!is_outermost && atomic_load_relaxed(&collection->finalizer) != self) return 0;
+  /* Who is at it already, another thread or this one further out, finds these, too. */
+  if (!atomic_compare_and_swap_full(&collection->is_finalizing, 0, 1)) return 0;
   size_t count = 0;
-  while (collection->dead != NULL) {
-    struct finalizing own = {.next = collection->finalizing,
-                             .object = unqueue(collection)};
-    const struct page *page = block_page(own.object);
-    if (page == NULL) continue;
-    const struct type *type = page_type(runtime, page);
-    collection->finalizing = &own;
-    const bool stays = type->finalize(own.object, page->block_size, type->arg);
-    collection->finalizing = own.next;
-    if (!stays) block_free(own.object);
-    count++;
-  }
+  for (; collection->dead != NULL; count++) finalize(collection, unqueue(collection));
   if (!collection->is_running) collection_reset_segments(collection);
-  if (is_outermost) atomic_store_release(&collection->finalizer, 0);
+  atomic_store_release(&collection->is_finalizing, 0);
   return count;
 }
 
@@ -334,6 +331,16 @@ static void sweep_owned(struct page *page, struct sweep *sweep) {
   if (swept.is_free) cell_retire_if_free(page_cell(page), page);
 }
 
+static void fill_dead(const struct page *page) {
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  for (size_t i = 0; i < count; i++) {
+    for (uint64_t left = dead_blocks(page, i); left != 0; left &= left - 1) {
+      char *object = page_block(page, i * WORD_BITS + bits_lowest(left));
+      memset(object, MIRT_DEAD_BYTE, page->block_size);
+    }
+  }
+}
+
 /* What is needed of a page that comes soon is in the caches by then. Inline, or the compiler
  * finds that it does nothing. */
 __attribute__((always_inline)) static inline void prefetch_page(const struct arena *arena,
@@ -356,6 +363,7 @@ static bool sweep_page(struct page *page, void *argument) {
   if (page_type(sweep->collection->runtime, page) == NULL) return true;
   const uintptr_t state = atomic_load_acquire(&page->state);
   const uint32_t owner = page_state_owner(state);
+  if (unlikely(sweep->collection->runtime->fills_dead)) fill_dead(page);
   if (atomic_flag_get(&page->is_large)) {
     add_swept(sweep, page, page_count_marks(page));
     sweep_large(page);

@@ -1,12 +1,12 @@
 #include "vm/mark.h"
 
 #include <sched.h>
-#include <setjmp.h>
 #include <string.h>
 
 #include "arena/page_map.h"
 #include "heap/alloc.h"
 #include "os/os.h"
+#include "vm/registers.h"
 
 #define MAPPING_BYTES ((size_t)256 * KiB) /* of segments, from the system */
 #define ARRAY_SLOTS 512                   /* gone through before the rest is put back */
@@ -280,35 +280,13 @@ mirt_mark_conservative(mirt_marker_t *marker, const void *begin, const void *end
 
 __attribute__((noinline)) size_t mirt_mark_stack(mirt_marker_t *marker,
                                                  const void *bottom) {
-  jmp_buf registers;
-  (void)setjmp(registers);
+  uintptr_t registers[REGISTERS_MAX];
+  registers_save(registers);
   const void *top = __builtin_frame_address(0);
-  size_t count = mirt_mark_conservative(marker, &registers,
-                                        (const char *)&registers + sizeof registers);
-#if defined(__x86_64__) || defined(__aarch64__)
-  /* The C library scrambles some of what setjmp saves. Registers that a caller wants kept
-   * are in this frame or in those of callers, if this function uses them. */
-  uintptr_t kept[12];
-#if defined(__x86_64__)
-  __asm__ volatile("movq %%rbx, 0(%0)\n\tmovq %%rbp, 8(%0)\n\tmovq %%r12, 16(%0)\n\t"
-                   "movq %%r13, 24(%0)\n\tmovq %%r14, 32(%0)\n\tmovq %%r15, 40(%0)"
-                   :
-                   : "r"(kept)
-                   : "memory");
-  count += mirt_mark_conservative(marker, kept, kept + 6);
-#else
-  __asm__ volatile("stp x19, x20, [%0]\n\tstp x21, x22, [%0, #16]\n\t"
-                   "stp x23, x24, [%0, #32]\n\tstp x25, x26, [%0, #48]\n\t"
-                   "stp x27, x28, [%0, #64]\n\tstr x29, [%0, #80]"
-                   :
-                   : "r"(kept)
-                   : "memory");
-  count += mirt_mark_conservative(marker, kept, kept + 11);
-#endif
-#endif
-  if ((uintptr_t)bottom < (uintptr_t)top) { /* a stack that grows upwards, or none */
-    return count;
-  }
+  const size_t count =
+      mirt_mark_conservative(marker, registers, registers + REGISTERS_MAX);
+  if ((uintptr_t)bottom < (uintptr_t)top)
+    return count; /* it grows upwards, or there is none */
   return count + mirt_mark_conservative(marker, top, bottom);
 }
 

@@ -48,12 +48,6 @@ struct mirt_marker_s {
   size_t until_share; /* objects to trace before it looks whether others are idle */
 } __attribute__((aligned(128)));
 
-/* In the frame of the function that calls the finalizer, which may collect. */
-struct finalizing {
-  struct finalizing *next;
-  void *object;
-};
-
 struct collection {
   mirt_runtime_t *runtime;
   size_t size; /* bytes, with the targets */
@@ -66,11 +60,11 @@ struct collection {
   atomic_word idle; /* those that look for some */
   atomic_word segment_lock;
   struct segment *free_segments;
-  void *segment_mappings;        /* a list */
-  char *fresh, *fresh_end;       /* of the first in it: segments that were never used */
-  struct segment *dead;          /* objects whose finalizers are to be called */
-  struct finalizing *finalizing; /* those whose finalizers run now */
-  atomic_word finalizer; /* the thread that calls them, as the address of its `current` */
+  void *segment_mappings;    /* a list */
+  char *fresh, *fresh_end;   /* of the first in it: segments that were never used */
+  struct segment *dead;      /* objects whose finalizers are to be called */
+  void *finalizing;          /* whose finalizer runs now, and may collect */
+  atomic_word is_finalizing; /* a thread calls them */
   size_t kept_objects,
       kept_bytes; /* both kinds, and those there was no memory to queue */
   mirt_marked_fun *on_marked;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "heap/alloc.h"
 #include "heap/page.h"
+#include "vm/gc.h"
 #include "vm/runtime.h"
 
 _Static_assert(offsetof(mirt_cell_t, word) == offsetof(struct cell, word) &&
@@ -15,6 +16,12 @@ _Static_assert(offsetof(mirt_cell_t, word) == offsetof(struct cell, word) &&
 
 static void *fails(int code, const mirt_type_t *type, const char *why) {
   log_error(code, "mirt_new", "type \"%s\": %s", type->name, why);
+  return NULL;
+}
+
+static void *size_fails(const mirt_type_t *type, size_t size, const char *bound) {
+  log_error(EINVAL, "mirt_new_sized", "type \"%s\": %zu bytes, but %s %zu", type->name,
+            size, bound, type->size);
   return NULL;
 }
 
@@ -48,6 +55,10 @@ static struct cell *cell_ready(mirt_mutator_t *mutator, const mirt_type_t *type)
     fails(EINVAL, type, "the mutator is of another runtime");
     return NULL;
   }
+  if (unlikely(gc_is_running(type->runtime))) {
+    fails(EBUSY, type, "a collection runs");
+    return NULL;
+  }
   struct cell *cell = mutator_cell(mutator, type);
   if (likely(cell->heap != NULL)) return cell;
   if (!cell_begin(mutator, type, cell)) {
@@ -67,6 +78,7 @@ static void *refill(struct cell *cell, const mirt_type_t *type) {
     bool is_zero;
     void *object = cell_refill(cell, &is_zero);
     if (object == NULL) return fails(ENOMEM, type, "no memory");
+    if (unlikely(runtime->calls_always)) cell_return_word(cell); /* be asked again */
     const size_t taken = bits_count(cell->word) + 1;
     budget_take(runtime, taken * cell->block_size);
     return object;
@@ -106,7 +118,7 @@ static void clear_slack(const mirt_type_t *type, char *object, size_t size) {
 static void *new_sized(mirt_mutator_t *mutator, const mirt_type_t *type, size_t size,
                        bool zero) {
   if (type->block_size != 0) {
-    if (size > type->size) return fails(EINVAL, type, "the size is above the type's");
+    if (size > type->size) return size_fails(type, size, "at most");
     char *object = mirt_new(mutator, type);
     if (object == NULL) return NULL;
     /* What a collection would take for slots, behind what the program fills in. */
@@ -117,7 +129,7 @@ static void *new_sized(mirt_mutator_t *mutator, const mirt_type_t *type, size_t 
     return object;
   }
   if (size < type->size || size > PTRDIFF_MAX) {
-    return fails(EINVAL, type, "the size does not fit");
+    return size_fails(type, size, "at least");
   }
   struct cell *cell = cell_ready(mutator, type);
   if (cell == NULL) return NULL;

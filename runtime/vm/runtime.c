@@ -103,6 +103,8 @@ int mirt_runtime_create(const mirt_runtime_options_t *options, mirt_runtime_t **
   runtime->type_limit = type_limit;
   runtime->mutator_size =
       align_up(MUTATOR_CELLS + type_limit * CELL_STRIDE, os_page_size());
+  runtime->calls_always = options->call_always;
+  runtime->fills_dead = options->fill_dead;
   runtime->on_soft_limit = options->on_soft_limit;
   runtime->budget_arg = options->arg;
   atomic_store_relaxed(&runtime->soft_limit, options->soft_limit);
@@ -240,15 +242,19 @@ void runtime_for_each_cell(mirt_runtime_t *runtime, void (*f)(struct cell *cell)
 
 struct tally {
   const mirt_runtime_t *runtime;
-  size_t live, pages;
+  const mirt_type_t *type; /* of which, or NULL for all */
+  size_t objects, live, pages;
   size_t taken; /* free, but in the word of a cell */
 };
 
 reads_what_may_change static bool tally_page(struct page *page, void *argument) {
   struct tally *tally = argument;
-  if (page_type(tally->runtime, page) == NULL) return true;
+  const struct type *type = page_type(tally->runtime, page);
+  if (type == NULL || (tally->type != NULL && tally->type != &type->public)) return true;
   uint64_t live[PLANE_SLICE_WORDS];
-  tally->live += page_live_blocks(page, live) * page->block_size;
+  const size_t objects = page_live_blocks(page, live);
+  tally->objects += objects;
+  tally->live += objects * page->block_size;
   const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
   if (owner >= PAGE_FIRST_OWNER && page->taken != NULL) {
     tally->taken += bits_count(page_cell(page)->word) * page->block_size;
@@ -273,15 +279,62 @@ bool mirt_runtime_stats(const mirt_runtime_t *runtime, mirt_runtime_stats_t *sta
   pages_for_each_in(runtime->arena, tally_page, &tally);
   pthread_mutex_t *lock = (pthread_mutex_t *)&runtime->lock;
   pthread_mutex_lock(lock);
-  const size_t mutators = runtime->mutator_count;
+  const size_t mutators = runtime->mutator_count, weak = runtime->weak_count;
   pthread_mutex_unlock(lock);
   *stats = (mirt_runtime_stats_t){
       .live_bytes = tally.live,
       .pages_bytes = tally.pages,
+      .charged_bytes = atomic_load_relaxed(&runtime->charged),
       .soft_limit = atomic_load_relaxed(&runtime->soft_limit),
       .hard_limit = atomic_load_relaxed(&runtime->hard_limit),
       .types = atomic_load_relaxed(&runtime->type_count),
       .mutators = mutators,
+      .weak_references = weak,
   };
   return true;
+}
+
+bool mirt_type_stats(const mirt_type_t *type, mirt_type_stats_t *stats) {
+  if (type == NULL || stats == NULL) {
+    fails(EINVAL, "mirt_type_stats", "an argument is NULL");
+    return false;
+  }
+  struct tally tally = {.runtime = type->runtime, .type = type};
+  pages_for_each_in(type->runtime->arena, tally_page, &tally);
+  *stats = (mirt_type_stats_t){tally.objects, tally.live, tally.pages};
+  return true;
+}
+
+struct type_visit {
+  const mirt_type_t *type;
+  mirt_object_fun *visitor;
+  void *arg;
+};
+
+static bool visit_page(struct page *page, void *argument) {
+  const struct type_visit *visit = argument;
+  const struct type *type = page_type(visit->type->runtime, page);
+  if (type == NULL || &type->public != visit->type) return true;
+  uint64_t live[PLANE_SLICE_WORDS];
+  page_live_blocks(page, live);
+  const size_t groups = atomic_load_relaxed(&page->group_count);
+  const size_t block_size = page->block_size;
+  const uintptr_t start = page->start;
+  for (size_t i = 0; i < groups; i++) {
+    for (; live[i] != 0; live[i] &= live[i] - 1) {
+      const size_t index = i * WORD_BITS + bits_lowest(live[i]);
+      void *object = (void *)(start + index * block_size);
+      if (!visit->visitor(object, block_size, visit->arg)) return false;
+    }
+  }
+  return true;
+}
+
+bool mirt_type_visit(const mirt_type_t *type, mirt_object_fun *visitor, void *arg) {
+  if (type == NULL || visitor == NULL) {
+    fails(EINVAL, "mirt_type_visit", "an argument is NULL");
+    return false;
+  }
+  struct type_visit visit = {type, visitor, arg};
+  return pages_for_each_in(type->runtime->arena, visit_page, &visit);
 }

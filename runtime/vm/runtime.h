@@ -73,14 +73,18 @@ struct mirt_runtime_s {
 
   /* The budget: `used` is at least the bytes that live, but for a race. */
   atomic_word used, soft_limit, hard_limit;
-  atomic_word is_over_soft; /* the callback has been called for this crossing */
-  atomic_word counted;      /* `used` when it was last counted */
+  atomic_word is_over_soft;      /* the callback has been called for this crossing */
+  atomic_word counted;           /* `used` when it was last counted */
+  atomic_word charged;           /* part of it: what the program has charged */
+  atomic_word collections;       /* that have ended */
+  bool calls_always, fills_dead; /* as the options say */
   mirt_budget_fun *on_soft_limit;
   void *budget_arg;
 
   struct collection *collection; /* made for the first one */
   struct weak_block *weak_blocks;
   mirt_weak_t *free_weak;
+  size_t weak_count;
 };
 
 static inline struct type *type_of(const mirt_type_t *type) {

@@ -5,6 +5,23 @@
 
 #include "arena/zone.h"
 #include "base/log.h"
+#include "vm/registers.h"
+
+/* Words around the address of a frame: where the function has saved the registers that it uses,
+ * below the address on x86-64, above it on arm64. */
+#define FRAME_BELOW 16
+#define FRAME_WORDS 48
+
+/* The stack of an attached thread, as it was when the thread stopped. */
+struct thread_stack {
+  struct free_record link;
+  struct thread_stack *next;
+  pthread_t thread;
+  const void *bottom, *top;
+  uintptr_t registers[REGISTERS_MAX];
+  uintptr_t
+      frame[FRAME_WORDS]; /* that of the function that stopped it, which may be gone */
+};
 
 /* The lock protects the counts; the flag is set while it is held, too. A record is used again
  * with its lock and conditions as they are. */
@@ -15,7 +32,8 @@ struct mirt_safepoint_s {
   pthread_cond_t has_stopped; /* a thread */
   pthread_cond_t goes_on;     /* the world */
   size_t attached, stopped;
-  pthread_t stopper; /* the thread that has stopped the world, so many times */
+  struct thread_stack *stacks; /* of those attached with one */
+  pthread_t stopper;           /* the thread that has stopped the world, so many times */
   size_t depth;
 };
 
@@ -81,6 +99,60 @@ static void count_stopped(mirt_safepoint_t *safepoint) {
   pthread_cond_broadcast(&safepoint->has_stopped);
 }
 
+/* ---- stacks ---- */
+
+/* With the lock: where the list has this thread's. */
+static struct thread_stack **find_own_stack(mirt_safepoint_t *safepoint) {
+  struct thread_stack **link = &safepoint->stacks;
+  while (*link != NULL && !pthread_equal((*link)->thread, pthread_self())) {
+    link = &(*link)->next;
+  }
+  return link;
+}
+
+/* With the lock, in a function that the thread has called to stop. Not instrumented: it reads
+ * beyond what the frame is known to have. */
+__attribute__((always_inline,
+               no_sanitize("address", "thread", "undefined"))) static inline void
+note_stack(mirt_safepoint_t *safepoint) {
+  struct thread_stack *stack = *find_own_stack(safepoint);
+  if (stack == NULL) return;
+  registers_save(stack->registers);
+  const volatile uintptr_t *frame = __builtin_frame_address(0);
+  for (int i = 0; i < FRAME_WORDS; i++) stack->frame[i] = frame[i - FRAME_BELOW];
+  stack->top = __builtin_frame_address(0);
+}
+
+size_t mirt_safepoint_mark_stacks(mirt_safepoint_t *safepoint, mirt_marker_t *marker) {
+  size_t count = 0;
+  const struct thread_stack *own = *find_own_stack(safepoint);
+  for (const struct thread_stack *s = safepoint->stacks; s != NULL; s = s->next) {
+    if (s == own) continue;
+    count += mirt_mark_conservative(marker, s->registers, s->registers + REGISTERS_MAX);
+    count += mirt_mark_conservative(marker, s->frame, s->frame + FRAME_WORDS);
+    count += mirt_mark_conservative(marker, s->top, s->bottom);
+  }
+  return own == NULL ? count : count + mirt_mark_stack(marker, own->bottom);
+}
+
+int mirt_safepoint_attach_stack(mirt_safepoint_t *safepoint, const void *bottom) {
+  struct thread_stack *stack = zone_take(&process_zone, RECORD_STACK, sizeof *stack);
+  if (stack == NULL) {
+    log_error(ENOMEM, "mirt_safepoint_attach_stack", "no memory for the record");
+    return ENOMEM;
+  }
+  stack->thread = pthread_self();
+  stack->bottom = bottom;
+  mirt_safepoint_attach(safepoint);
+  pthread_mutex_lock(&safepoint->lock);
+  stack->next = safepoint->stacks;
+  safepoint->stacks = stack;
+  pthread_mutex_unlock(&safepoint->lock);
+  return 0;
+}
+
+/* ---- threads ---- */
+
 void mirt_safepoint_attach(mirt_safepoint_t *safepoint) {
   pthread_mutex_lock(&safepoint->lock);
   wait_until_it_goes_on(safepoint);
@@ -91,8 +163,11 @@ void mirt_safepoint_attach(mirt_safepoint_t *safepoint) {
 void mirt_safepoint_detach(mirt_safepoint_t *safepoint) {
   pthread_mutex_lock(&safepoint->lock);
   safepoint->attached--;
+  struct thread_stack **link = find_own_stack(safepoint), *stack = *link;
+  if (stack != NULL) *link = stack->next;
   pthread_cond_broadcast(&safepoint->has_stopped);
   pthread_mutex_unlock(&safepoint->lock);
+  if (stack != NULL) zone_give(&process_zone, RECORD_STACK, stack);
 }
 
 void mirt_safepoint_stop(mirt_safepoint_t *safepoint) {
@@ -100,8 +175,9 @@ void mirt_safepoint_stop(mirt_safepoint_t *safepoint) {
   mirt_safepoint_enter(safepoint);
 }
 
-void mirt_safepoint_leave(mirt_safepoint_t *safepoint) {
+__attribute__((noinline)) void mirt_safepoint_leave(mirt_safepoint_t *safepoint) {
   pthread_mutex_lock(&safepoint->lock);
+  note_stack(safepoint);
   count_stopped(safepoint);
   pthread_mutex_unlock(&safepoint->lock);
 }
@@ -121,6 +197,7 @@ bool mirt_safepoint_request(mirt_safepoint_t *safepoint) {
     return true;
   }
   if (is_requested(safepoint)) {
+    note_stack(safepoint);
     count_stopped(safepoint);
     wait_until_it_goes_on(safepoint);
     safepoint->stopped--;

@@ -10,6 +10,7 @@
 struct mirt_weak_s {
   void *object; /* NULL when it has died; the record itself when that is free */
   void *value;
+  void *owner; /* or NULL */
   mirt_weak_t *next_free;
 };
 
@@ -40,9 +41,21 @@ static bool add_block(mirt_runtime_t *runtime) {
   return true;
 }
 
-mirt_weak_t *mirt_weak_new(mirt_runtime_t *runtime, void *object, void *value) {
+static bool is_object(const mirt_runtime_t *runtime, const void *p, const char *what) {
+  if (mirt_find(runtime, (uintptr_t)p, NULL)) return true;
+  log_error(EINVAL, "mirt_weak_new", "%s %p is no object of the runtime", what, p);
+  return false;
+}
+
+mirt_weak_t *mirt_weak_new_in(mirt_runtime_t *runtime, void *owner, void *object,
+                              void *value) {
   if (runtime == NULL || object == NULL) {
     log_error(EINVAL, "mirt_weak_new", "runtime %p, object %p", (void *)runtime, object);
+    return NULL;
+  }
+  if (!is_object(runtime, object, "object") ||
+      (value != NULL && !is_object(runtime, value, "value")) ||
+      (owner != NULL && !is_object(runtime, owner, "owner"))) {
     return NULL;
   }
   pthread_mutex_lock(&runtime->lock);
@@ -50,12 +63,18 @@ mirt_weak_t *mirt_weak_new(mirt_runtime_t *runtime, void *object, void *value) {
   if (runtime->free_weak != NULL || add_block(runtime)) {
     weak = runtime->free_weak;
     runtime->free_weak = weak->next_free;
+    runtime->weak_count++;
     weak->object = object;
     weak->value = value;
+    weak->owner = owner;
   }
   pthread_mutex_unlock(&runtime->lock);
   if (weak == NULL) log_error(ENOMEM, "mirt_weak_new", "no memory for the record");
   return weak;
+}
+
+mirt_weak_t *mirt_weak_new(mirt_runtime_t *runtime, void *object, void *value) {
+  return mirt_weak_new_in(runtime, NULL, object, value);
 }
 
 void mirt_weak_delete(mirt_runtime_t *runtime, mirt_weak_t *weak) {
@@ -67,6 +86,7 @@ void mirt_weak_delete(mirt_runtime_t *runtime, mirt_weak_t *weak) {
   }
   pthread_mutex_lock(&runtime->lock);
   add_free(runtime, weak);
+  runtime->weak_count--;
   pthread_mutex_unlock(&runtime->lock);
 }
 
@@ -88,6 +108,12 @@ void weak_release(mirt_runtime_t *runtime) {
 
 /* ---- collecting ---- */
 
+/* Live the object and, if there is one, the owner, as far as marks say? */
+static bool is_held(const mirt_runtime_t *runtime, const mirt_weak_t *weak) {
+  return mirt_is_marked(runtime, weak->object) &&
+         (weak->owner == NULL || mirt_is_marked(runtime, weak->owner));
+}
+
 bool weak_mark_values(mirt_marker_t *marker) {
   const mirt_runtime_t *runtime = marker->runtime;
   bool any = false;
@@ -95,11 +121,21 @@ bool weak_mark_values(mirt_marker_t *marker) {
        block = block->next) {
     for (size_t i = 0; i < BLOCK_RECORDS; i++) {
       const mirt_weak_t *weak = &block->records[i];
-      if (weak->value == NULL || !mirt_is_marked(runtime, weak->object)) continue;
-      any |= mirt_mark(marker, weak->value);
+      if (weak->value == NULL || mirt_is_marked(runtime, weak->value)) continue;
+      if (is_held(runtime, weak)) any |= mirt_mark(marker, weak->value);
     }
   }
   return any;
+}
+
+/* Returns whether it was cleared. An object that waits for its finalizer keeps no value alive. */
+static bool clear(const mirt_runtime_t *runtime, mirt_weak_t *weak) {
+  if (is_held(runtime, weak)) {
+    if (weak->value != NULL && !mirt_is_marked(runtime, weak->value)) weak->value = NULL;
+    return false;
+  }
+  weak->object = weak->value = weak->owner = NULL;
+  return true;
 }
 
 size_t weak_clear(mirt_runtime_t *runtime) {
@@ -108,16 +144,7 @@ size_t weak_clear(mirt_runtime_t *runtime) {
        block = block->next) {
     for (size_t i = 0; i < BLOCK_RECORDS; i++) {
       mirt_weak_t *weak = &block->records[i];
-      if (is_free(weak) || weak->object == NULL) continue;
-      if (mirt_is_marked(runtime, weak->object)) {
-        /* An object that waits for its finalizer keeps nothing alive. */
-        if (weak->value != NULL && !mirt_is_marked(runtime, weak->value)) {
-          weak->value = NULL;
-        }
-        continue;
-      }
-      weak->object = weak->value = NULL;
-      cleared++;
+      if (!is_free(weak) && weak->object != NULL) cleared += clear(runtime, weak);
     }
   }
   return cleared;
