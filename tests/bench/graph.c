@@ -15,7 +15,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static void print_figure(const char *figure, const char *unit, double value) {
   printf("%s\t%s\t%.9g\n", figure, unit, value);
@@ -313,10 +312,15 @@ static void walk(size_t count) {
   print_figure("heap", "MiB", (double)stats.pages_bytes / (1 << 20));
 }
 
-/* Nodes of 16 bytes that fill the last-level cache. */
+/* Nodes of 16 bytes that fill the last-level cache, as the kernel tells its size. */
 static size_t cache_nodes(void) {
-  const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  return (size_t)(bytes > 0 ? bytes : 32 << 20) / 16;
+  size_t kib = 32 << 10;
+  FILE *size = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
+  if (size != NULL) {
+    if (fscanf(size, "%zuK", &kib) != 1) kib = 32 << 10;
+    fclose(size);
+  }
+  return (kib << 10) / 16;
 }
 
 /* One and a half times the last-level cache with refs, and twice that with pointers. */
