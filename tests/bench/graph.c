@@ -45,8 +45,10 @@ typedef struct node *link_t;
 typedef uintptr_t word_t;
 #endif
 
+enum { left, right };
+
 struct node {
-  link_t left, right;
+  link_t links[2];
 };
 
 struct node_of_numbers {
@@ -93,10 +95,9 @@ static mirt_mutator_t *mutator;
 static mirt_type_t *node_type, *numbers_type;
 static const mirt_cage_t *cage;
 
+/* No null is looked at. */
 #ifdef WITH_REFS
-static inline struct node *node_at(link_t link) {
-  return mirt_decode_nullable(cage, link);
-}
+static inline struct node *node_at(link_t link) { return mirt_decode(cage, link); }
 static inline link_t link_to(struct node *node) {
   return mirt_encode_nullable(cage, node);
 }
@@ -145,7 +146,7 @@ static void collect(mirt_runtime_t *collected, size_t live, const mirt_type_t *t
 static inline struct node *node_new(void) {
   struct node *node = mirt_new(mutator, node_type);
   if (node == NULL) bench_fail("mirt_new: no memory");
-  *node = (struct node){0, 0};
+  *node = (struct node){{0, 0}};
   return node;
 }
 
@@ -195,13 +196,13 @@ enum { numbers_count = 500000, height_least = 4, height_step = 2 };
 
 static struct node *tree_bottom_up(int height) {
   if (height == 0) return node_new();
-  struct node *left = tree_bottom_up(height - 1);
-  root_push(left);
-  struct node *right = tree_bottom_up(height - 1);
-  root_push(right);
+  struct node *low = tree_bottom_up(height - 1);
+  root_push(low);
+  struct node *high = tree_bottom_up(height - 1);
+  root_push(high);
   struct node *node = node_new();
-  node->left = link_to(left);
-  node->right = link_to(right);
+  node->links[left] = link_to(low);
+  node->links[right] = link_to(high);
   root_pop(2);
   return node;
 }
@@ -209,17 +210,18 @@ static struct node *tree_bottom_up(int height) {
 /* The node is held by who calls. */
 static void tree_top_down(struct node *node, int height) {
   if (height == 0) return;
-  node->left = link_to(node_new());
-  node->right = link_to(node_new());
-  tree_top_down(node_at(node->left), height - 1);
-  tree_top_down(node_at(node->right), height - 1);
+  node->links[left] = link_to(node_new());
+  node->links[right] = link_to(node_new());
+  tree_top_down(node_at(node->links[left]), height - 1);
+  tree_top_down(node_at(node->links[right]), height - 1);
 }
 
 static size_t tree_size(int height) { return ((size_t)2 << height) - 1; }
 
 static size_t tree_count(const struct node *node) {
-  if (node->left == 0) return 1;
-  return 1 + tree_count(node_at(node->left)) + tree_count(node_at(node->right));
+  if (node->links[left] == 0) return 1;
+  return 1 + tree_count(node_at(node->links[left])) +
+         tree_count(node_at(node->links[right]));
 }
 
 static void run_gcbench(size_t size, int stretch, int longest) {
@@ -282,8 +284,8 @@ static struct node **graph_new(size_t count) {
   }
   for (size_t i = 0; i < count; i++) {
     struct node_of_words *node = (struct node_of_words *)nodes[i];
-    node->node.left = link_to(nodes[i + 1 < count ? i + 1 : 0]);
-    node->node.right = link_to(nodes[random_below(&random, (uint32_t)count)]);
+    node->node.links[left] = link_to(nodes[i + 1 < count ? i + 1 : 0]);
+    node->node.links[right] = link_to(nodes[random_below(&random, (uint32_t)count)]);
     node->i = (word_t)i;
   }
   return nodes;
@@ -300,7 +302,7 @@ static void walk(size_t count) {
     const uint64_t start = clock_nanoseconds();
     do {
       sum += ((const struct node_of_words *)node)->i;
-      node = node_at(node->left);
+      node = node_at(node->links[left]);
     } while (node != first);
     const uint64_t time = clock_nanoseconds() - start;
     if (time < best) best = time;
