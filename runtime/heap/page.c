@@ -385,8 +385,9 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
 
 /* ---- every page ---- */
 
-bool pages_for_each_in(struct arena *arena, page_function *f, void *argument) {
-  for (size_t i = 0;; i++) {
+bool pages_for_each_from(struct arena *arena, size_t slice, page_function *f,
+                         void *argument) {
+  for (size_t i = slice;; i++) {
     const size_t limit = atomic_load_acquire(&arena->top);
     i = bitmap_find(arena->used, i, limit, true);
     if (i >= limit) return true;
@@ -394,6 +395,10 @@ bool pages_for_each_in(struct arena *arena, page_function *f, void *argument) {
     if (page_state_owner(atomic_load_acquire(&page->state)) == PAGE_NONE) continue;
     if (!f(page, argument)) return false;
   }
+}
+
+bool pages_for_each_in(struct arena *arena, page_function *f, void *argument) {
+  return pages_for_each_from(arena, 0, f, argument);
 }
 
 bool pages_for_each(page_function *f, void *argument) {

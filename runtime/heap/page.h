@@ -92,8 +92,10 @@ void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
  * away meanwhile is left out, or f finds its state changed. */
 bool pages_for_each(page_function *f, void *argument);
 
-/* The same for the pages of one arena. */
+/* The same for the pages of one arena, or for those from a slice of it on. */
 bool pages_for_each_in(struct arena *arena, page_function *f, void *argument);
+bool pages_for_each_from(struct arena *arena, size_t slice, page_function *f,
+                         void *argument);
 
 /* The index of the block that p points into. */
 static inline size_t page_block_index(const struct page *page, const void *p) {

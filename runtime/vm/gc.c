@@ -56,7 +56,7 @@ static bool settle_abandoned(struct page *page, void *argument) {
 
 static void begin_markers(struct collection *collection, unsigned count) {
   const struct arena *arena = collection->runtime->arena;
-  memset(collection->markers, 0, sizeof collection->markers);
+  memset(collection->markers, 0, count * sizeof collection->markers[0]);
   collection->marker_count = count;
   collection->is_parallel = count > 1;
   for (unsigned i = 0; i < count; i++) {
@@ -289,7 +289,8 @@ size_t mirt_gc_finalize(mirt_runtime_t *runtime) {
 
 /* ---- the sweep ---- */
 
-#define PREFETCH_PAGES 3
+#define PREFETCH_PAGES 3  /* ahead */
+#define PREFETCH_WORDS 16 /* of a plane: all of it where blocks have 64 bytes or more */
 #define WORDS_PER_LINE 8
 
 struct sweep {
@@ -350,7 +351,7 @@ __attribute__((always_inline)) static inline void prefetch_page(const struct are
   const struct page *next = &arena->pages[slice];
   __builtin_prefetch(&next[PREFETCH_PAGES]);
   if (next->free == NULL) return;
-  for (size_t i = 0; i < PLANE_SLICE_WORDS / 4; i += WORDS_PER_LINE) {
+  for (size_t i = 0; i < PREFETCH_WORDS; i += WORDS_PER_LINE) {
     __builtin_prefetch((const void *)&next->free[i], 1);
     __builtin_prefetch((const void *)&page_mark(next)[i], 1);
   }
@@ -375,24 +376,30 @@ static bool sweep_page(struct page *page, void *argument) {
   return true;
 }
 
+struct lazy_sweep {
+  struct collection *collection;
+  size_t left; /* pages */
+};
+
 static bool sweep_lazily(struct page *page, void *argument) {
-  size_t *left = argument;
+  struct lazy_sweep *sweep = argument;
   if (page->needs_sweep == SWEEP_NOT_DUE) return true;
+  sweep->collection->hand = page_slice_index(page) + 1;
   /* Abandoned ones are swept at once, but for those of threads that a fork left behind. */
   if (page_state_owner(atomic_load_acquire(&page->state)) < PAGE_FIRST_OWNER) {
     settle_abandoned(page, NULL);
-    return --*left > 0;
+  } else {
+    page_sweep(page);
+    cell_retire_if_free(page_cell(page), page);
   }
-  page_sweep(page);
-  cell_retire_if_free(page_cell(page), page);
-  return --*left > 0;
+  return --sweep->left > 0;
 }
 
 size_t mirt_gc_sweep(mirt_runtime_t *runtime, size_t pages) {
-  if (runtime == NULL || pages == 0) return 0;
-  size_t left = pages;
-  pages_for_each_in(runtime->arena, sweep_lazily, &left);
-  return pages - left;
+  if (runtime == NULL || runtime->collection == NULL || pages == 0) return 0;
+  struct lazy_sweep sweep = {runtime->collection, pages};
+  pages_for_each_from(runtime->arena, runtime->collection->hand, sweep_lazily, &sweep);
+  return pages - sweep.left;
 }
 
 /* ---- end ---- */
@@ -436,6 +443,7 @@ int mirt_gc_end(mirt_runtime_t *runtime, mirt_gc_stats_t *result) {
   stats.live_bytes = sweep.live_bytes - collection->kept_bytes;
   stats.freed_objects = sweep.dead_objects;
   stats.freed_bytes = sweep.dead_bytes;
+  collection->hand = 0;
   budget_settle(runtime, sweep.live_bytes);
   end_markers(collection);
   if (collection->dead == NULL) collection_reset_segments(collection);

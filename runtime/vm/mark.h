@@ -70,6 +70,7 @@ struct collection {
   mirt_marked_fun *on_marked;
   void *arg;
   uint64_t began_at; /* clock nanoseconds */
+  size_t hand;       /* the slice from which on pages may have to be swept */
   mirt_marker_t markers[MIRT_MARKERS_MAX];
   struct target targets[]; /* one for each slice of the arena */
 };
