@@ -32,6 +32,7 @@ check_programs = \
 	tests/test_mutator \
 	tests/test_runtime \
 	tests/test_gc \
+	tests/test_safepoint \
 	tests/test_jit \
 	tests/test_tags \
 	tests/test_visit \
@@ -52,6 +53,7 @@ tests_test_model_SOURCES = tests/test_model.c tests/test.h
 tests_test_mutator_SOURCES = tests/test_mutator.c tests/test.h
 tests_test_runtime_SOURCES = tests/test_runtime.c tests/test.h
 tests_test_gc_SOURCES = tests/test_gc.c tests/system.c tests/system.h tests/test.h
+tests_test_safepoint_SOURCES = tests/test_safepoint.c tests/test.h
 tests_test_jit_SOURCES = tests/test_jit.c tests/test.h
 tests_test_tags_SOURCES = tests/test_tags.c tests/test.h
 tests_test_visit_SOURCES = tests/test_visit.c tests/test.h
@@ -75,6 +77,7 @@ tests_test_model_CPPFLAGS = $(tests_cppflags)
 tests_test_mutator_CPPFLAGS = $(tests_cppflags)
 tests_test_runtime_CPPFLAGS = $(tests_cppflags)
 tests_test_gc_CPPFLAGS = $(tests_cppflags)
+tests_test_safepoint_CPPFLAGS = $(tests_cppflags)
 tests_test_jit_CPPFLAGS = $(tests_cppflags)
 tests_test_tags_CPPFLAGS = $(tests_cppflags)
 tests_test_visit_CPPFLAGS = $(tests_cppflags)
@@ -97,6 +100,7 @@ tests_test_mutator_LDADD = $(tests_ldadd)
 tests_test_runtime_LDADD = $(tests_ldadd)
 tests_test_gc_LDADD = libmirt-runtime.la libmirt-system-test.la libmirt-base.la \
 	$(CHECK_LIBS)
+tests_test_safepoint_LDADD = $(tests_ldadd)
 tests_test_jit_LDADD = $(tests_ldadd)
 tests_test_tags_LDADD = $(tests_ldadd)
 tests_test_visit_LDADD = $(tests_ldadd)

@@ -161,10 +161,11 @@ typedef struct mirt_weak_s mirt_weak_t;
  * object is, and no longer, even if it refers to the object. (Hayes, 1997.)
  *   object  an object of the runtime
  *   value   another, or NULL
- * It lives until mirt_weak_delete or the runtime's end. A collection looks at all there are;
- * a chain of ephemerons, each the object of the next one's value, costs it a look at all for
- * each link that comes before the one it depends on. Returns NULL, with ENOMEM, or EINVAL for what
- * is no object of the runtime, through the registered error function. Any thread may call it while no collection runs. */
+ * It lives until mirt_weak_delete or the runtime's end. A collection looks at all there are, as
+ * often as it has to: twice, for a chain of ephemerons, where one's value is the next one's
+ * object, that was made from one of its ends; oftener for one that was made in another order.
+ * Returns NULL, with ENOMEM, or EINVAL for what is no object of the runtime, through the
+ * registered error function. Any thread may call it while no collection runs. */
 mi_decl_nodiscard mi_decl_export mirt_weak_t* mirt_weak_new(mirt_runtime_t* runtime,
                                                             void* object, void* value);
 

@@ -417,8 +417,12 @@ int mirt_gc_complete(mirt_runtime_t *runtime) {
   if (collection == NULL || !collection->is_running) {
     return fails(EINVAL, "mirt_gc_complete", "no collection runs");
   }
-  collection_drain(collection);
-  while (weak_mark_values(&collection->markers[0])) collection_drain(collection);
+  /* In both directions in turn: of chains of ephemerons, most were made from one end. */
+  bool oldest_first = false;
+  do {
+    collection_drain(collection);
+    oldest_first = !oldest_first;
+  } while (weak_mark_values(&collection->markers[0], oldest_first));
   return 0;
 }
 

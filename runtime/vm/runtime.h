@@ -82,7 +82,7 @@ struct mirt_runtime_s {
   void *budget_arg;
 
   struct collection *collection; /* made for the first one */
-  struct weak_block *weak_blocks;
+  struct weak_block *newest_weak, *oldest_weak;
   mirt_weak_t *free_weak;
   size_t weak_count;
 };

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "os/os.h"
+#include "vm/mark.h"
 
 #define BLOCK_BYTES ((size_t)64 * KiB)
 
@@ -14,10 +15,10 @@ struct mirt_weak_s {
   mirt_weak_t *next_free;
 };
 
-#define BLOCK_RECORDS ((BLOCK_BYTES - sizeof(void *)) / sizeof(mirt_weak_t))
+#define BLOCK_RECORDS ((BLOCK_BYTES - 2 * sizeof(void *)) / sizeof(mirt_weak_t))
 
 struct weak_block {
-  struct weak_block *next;
+  struct weak_block *older, *newer;
   mirt_weak_t records[BLOCK_RECORDS];
 };
 
@@ -35,8 +36,11 @@ static void add_free(mirt_runtime_t *runtime, mirt_weak_t *weak) {
 static bool add_block(mirt_runtime_t *runtime) {
   struct weak_block *block = os_reserve(BLOCK_BYTES, BLOCK_BYTES, true);
   if (block == NULL) return false;
-  block->next = runtime->weak_blocks;
-  runtime->weak_blocks = block;
+  block->older = runtime->newest_weak;
+  block->newer = NULL;
+  if (block->older != NULL) block->older->newer = block;
+  if (block->older == NULL) runtime->oldest_weak = block;
+  runtime->newest_weak = block;
   for (size_t i = BLOCK_RECORDS; i-- > 0;) add_free(runtime, &block->records[i]);
   return true;
 }
@@ -99,9 +103,9 @@ void mirt_weak_set_value(mirt_weak_t *weak, void *value) {
 }
 
 void weak_release(mirt_runtime_t *runtime) {
-  while (runtime->weak_blocks != NULL) {
-    struct weak_block *block = runtime->weak_blocks;
-    runtime->weak_blocks = block->next;
+  while (runtime->newest_weak != NULL) {
+    struct weak_block *block = runtime->newest_weak;
+    runtime->newest_weak = block->older;
     os_release(block, BLOCK_BYTES);
   }
 }
@@ -114,16 +118,27 @@ static bool is_held(const mirt_runtime_t *runtime, const mirt_weak_t *weak) {
          (weak->owner == NULL || mirt_is_marked(runtime, weak->owner));
 }
 
-bool weak_mark_values(mirt_marker_t *marker) {
+/* With all that it refers to, so that the next one looked at may depend on it. */
+static bool mark_value(mirt_marker_t *marker, const mirt_weak_t *weak) {
+  const mirt_runtime_t *runtime = marker->runtime;
+  if (weak->value == NULL || mirt_is_marked(runtime, weak->value)) return false;
+  if (!is_held(runtime, weak)) return false;
+  mirt_mark(marker, weak->value);
+  marker_drain(marker);
+  return true;
+}
+
+bool weak_mark_values(mirt_marker_t *marker, bool oldest_first) {
   const mirt_runtime_t *runtime = marker->runtime;
   bool any = false;
-  for (struct weak_block *block = runtime->weak_blocks; block != NULL;
-       block = block->next) {
+  const struct weak_block *block =
+      oldest_first ? runtime->oldest_weak : runtime->newest_weak;
+  while (block != NULL) {
     for (size_t i = 0; i < BLOCK_RECORDS; i++) {
-      const mirt_weak_t *weak = &block->records[i];
-      if (weak->value == NULL || mirt_is_marked(runtime, weak->value)) continue;
-      if (is_held(runtime, weak)) any |= mirt_mark(marker, weak->value);
+      const size_t record = oldest_first ? i : BLOCK_RECORDS - 1 - i;
+      any |= mark_value(marker, &block->records[record]);
     }
+    block = oldest_first ? block->newer : block->older;
   }
   return any;
 }
@@ -140,8 +155,8 @@ static bool clear(const mirt_runtime_t *runtime, mirt_weak_t *weak) {
 
 size_t weak_clear(mirt_runtime_t *runtime) {
   size_t cleared = 0;
-  for (struct weak_block *block = runtime->weak_blocks; block != NULL;
-       block = block->next) {
+  for (struct weak_block *block = runtime->newest_weak; block != NULL;
+       block = block->older) {
     for (size_t i = 0; i < BLOCK_RECORDS; i++) {
       mirt_weak_t *weak = &block->records[i];
       if (!is_free(weak) && weak->object != NULL) cleared += clear(runtime, weak);

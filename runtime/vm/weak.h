@@ -9,9 +9,9 @@
 
 #include "vm/mark.h"
 
-/* Mark the values of ephemerons whose object is marked. Returns whether there was any that
- * was not marked before. */
-bool weak_mark_values(mirt_marker_t *marker);
+/* Mark the values of ephemerons whose object is marked, in the order in which they were made, or
+ * in the reverse one. Returns whether there was any that was not marked before. */
+bool weak_mark_values(mirt_marker_t *marker, bool oldest_first);
 
 /* Clear the references to objects without a mark. Returns how many. */
 size_t weak_clear(mirt_runtime_t *runtime);
