@@ -1,7 +1,7 @@
 /* test_runtime.c - runtimes, their types, allocating and freeing objects, the mutators
  * that do it, and the budget. What is expected is written down by models: which blocks
- * are live, of which size, how often a limit was crossed. Collections are tested by
- * test_gc.c.
+ * are live, of which size, how often a limit was crossed, which objects of a type there
+ * are. Collections are tested by test_gc.c.
  */
 #include "test.h"
 
@@ -1289,8 +1289,9 @@ struct budget {
   mirt_runtime_t *runtime;
   const mirt_type_t *type; /* of what is being allocated */
   size_t live;             /* bytes */
+  size_t charged;          /* bytes that are not in objects */
   size_t calls;
-  bool collects, is_lazy, allocates;
+  bool collects, is_lazy, allocates, discharges;
   mirt_mutator_t *mutator;
 };
 
@@ -1300,8 +1301,11 @@ static void on_soft_limit(mirt_runtime_t *runtime, size_t live, const mirt_type_
   budget->calls++;
   require(runtime == budget->runtime);
   require(type == budget->type);
-  require(live == budget->live);
-  require(live == live_bytes(runtime));
+  require(live == budget->live + budget->charged);
+  require(live == live_bytes(runtime) + budget->charged);
+  if (budget->discharges) {
+    budget->charged = mirt_budget_charge(runtime, -(ptrdiff_t)budget->charged);
+  }
   if (budget->collects) {
     const mirt_gc_options_t options = {.is_lazy = budget->is_lazy};
     require(mirt_collect(runtime, mark_nothing, NULL, &options, NULL) == 0);
@@ -1590,6 +1594,862 @@ START_TEST(test_soft_limit_of_threads) {
 }
 END_TEST
 
+/* ---- what is charged ---- */
+
+START_TEST(test_charge) {
+  mirt_runtime_t *runtime = runtime_plain();
+  ck_assert_uint_eq(mirt_budget_charge(NULL, 1), 0);
+  assert_errors(EINVAL, 1);
+  mirt_mutator_t *mutator = mutator_bound(runtime);
+  const mirt_type_t *type = type_of_size(runtime, 48);
+  for (int i = 0; i < 100; i++) require(mirt_new(mutator, type) != NULL);
+  const mirt_runtime_stats_t before = stats_of(runtime);
+  ck_assert_uint_eq(before.charged_bytes, 0);
+  ck_assert_uint_eq(mirt_budget_charge(runtime, 0), 0);
+  ck_assert_uint_eq(mirt_budget_charge(runtime, 1000), 1000);
+  ck_assert_uint_eq(mirt_budget_charge(runtime, -400), 600);
+  ck_assert_uint_eq(mirt_budget_charge(runtime, 0), 600);
+  const mirt_runtime_stats_t stats = stats_of(runtime);
+  ck_assert_uint_eq(stats.charged_bytes, 600);
+  ck_assert_uint_eq(stats.live_bytes, before.live_bytes);
+  ck_assert_uint_eq(stats.pages_bytes, before.pages_bytes);
+
+  /* Not less than nothing, nor more than there can be. */
+  static const ptrdiff_t wrong[] = {-601, PTRDIFF_MIN, PTRDIFF_MAX, PTRDIFF_MAX - 599};
+  for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+    ck_assert_uint_eq(mirt_budget_charge(runtime, wrong[i]), 600);
+    assert_errors(EINVAL, 1);
+    ck_assert_uint_eq(stats_of(runtime).charged_bytes, 600);
+  }
+  ck_assert_uint_eq(mirt_budget_charge(runtime, PTRDIFF_MAX - 600), PTRDIFF_MAX);
+  collect_all(runtime); /* does not change it */
+  ck_assert_uint_eq(stats_of(runtime).charged_bytes, PTRDIFF_MAX);
+  ck_assert_uint_eq(mirt_budget_charge(runtime, -PTRDIFF_MAX), 0);
+  ck_assert_ptr_nonnull(mirt_new(mutator, type));
+  runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
+struct charger {
+  mirt_runtime_t *runtime;
+  size_t number;
+};
+
+static void *charge(void *argument) {
+  const struct charger *charger = argument;
+  struct dice dice = dice_new(800 + charger->number);
+  for (int i = 0; i < TEST_ROUNDS(20000); i++) {
+    const ptrdiff_t bytes = (ptrdiff_t)dice_roll(&dice, 1 * MiB);
+    require(mirt_budget_charge(charger->runtime, bytes) >= (size_t)bytes);
+    (void)mirt_budget_charge(charger->runtime, -bytes);
+  }
+  (void)mirt_budget_charge(charger->runtime, (ptrdiff_t)charger->number + 1);
+  return NULL;
+}
+
+START_TEST(test_charge_of_threads) {
+  mirt_runtime_t *runtime = runtime_plain();
+  struct charger chargers[4];
+  for (size_t i = 0; i < 4; i++) chargers[i] = (struct charger){runtime, i};
+  threads_run(4, charge, chargers, sizeof chargers[0]);
+  ck_assert_uint_eq(stats_of(runtime).charged_bytes, 1 + 2 + 3 + 4);
+  runtime_end(runtime, NULL);
+  assert_no_errors();
+}
+END_TEST
+
+/* A limit that is crossed by a charge is noticed by what is allocated next. */
+START_TEST(test_charge_and_limits) {
+  struct budget b;
+  budget_begin(&b, 1 * MiB, 2 * MiB);
+  const mirt_type_t *type = type_of_size(b.runtime, 48);
+  require(budget_new(&b, type, 48) != NULL);
+  ck_assert_uint_eq(b.calls, 0);
+  b.charged = mirt_budget_charge(b.runtime, MiB + 512 * KiB);
+  for (int i = 0; i <= 64; i++) require(budget_new(&b, type, 48) != NULL);
+  ck_assert_uint_eq(b.calls, 1);
+  for (int i = 0; i <= 1000; i++) require(budget_new(&b, type, 48) != NULL);
+  ck_assert_uint_eq(b.calls, 1);
+  ck_assert_uint_eq(mirt_budget_grow(b.runtime, 110, 0),
+                    (b.live + b.charged) * 110 / 100);
+  ck_assert_int_eq(mirt_budget_set(b.runtime, 1 * MiB, 2 * MiB), 0);
+
+  /* Below it, and above it again. */
+  b.charged = mirt_budget_charge(b.runtime, -(ptrdiff_t)MiB);
+  ck_assert_uint_eq(b.charged, 512 * KiB);
+  collect_all(b.runtime);
+  b.live = 0;
+  for (int i = 0; i <= 64; i++) require(budget_new(&b, type, 48) != NULL);
+  ck_assert_uint_eq(b.calls, 1);
+  b.charged = mirt_budget_charge(b.runtime, MiB);
+  for (int i = 0; i <= 64; i++) require(budget_new(&b, type, 48) != NULL);
+  ck_assert_uint_eq(b.calls, 2);
+
+  /* The hard one: called before it fails, and not any more when it is given back. */
+  b.charged = mirt_budget_charge(b.runtime, MiB);
+  const mirt_type_t *other = type_of_size(b.runtime, 1000);
+  ck_assert_ptr_null(budget_new(&b, other, 1000));
+  assert_errors(ENOMEM, 1);
+  ck_assert_uint_eq(b.calls, 3);
+  b.charged = mirt_budget_charge(b.runtime, -(ptrdiff_t)MiB);
+  ck_assert_ptr_nonnull(budget_new(&b, other, 1000));
+
+  /* By the callback. */
+  b.charged = mirt_budget_charge(b.runtime, MiB);
+  b.discharges = true;
+  b.collects = true;
+  while (b.calls == 3) require(budget_new(&b, other, 1000) != NULL);
+  ck_assert_uint_eq(b.charged, 0);
+  runtime_end(b.runtime, b.mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* Deleted and allocated anew just below the limit, over and over: never counted wrong. */
+START_TEST(test_soft_limit_just_below) {
+  struct budget b;
+  const size_t soft = 1 * MiB, size = budget_sizes[_i];
+  budget_begin(&b, soft, 0);
+  const mirt_type_t *type = type_of_size(b.runtime, size);
+  const size_t slack = taken_at_once(round_up(size, 8));
+  static void *objects[1 * MiB / 16];
+  size_t count = 0;
+  while (b.live + 2 * slack <= soft) {
+    objects[count] = budget_new(&b, type, size);
+    require(objects[count++] != NULL);
+  }
+  struct dice dice = dice_new(900 + (uint64_t)_i);
+  for (int i = 0; count > 0 && i < TEST_ROUNDS(300000); i++) {
+    void **object = &objects[dice_roll(&dice, count)];
+    const size_t before = b.live;
+    mirt_delete(*object);
+    *object = budget_new(&b, type, size);
+    require(*object != NULL);
+    b.live = before;
+  }
+  ck_assert_uint_eq(b.calls, 0);
+  ck_assert_uint_eq(live_bytes(b.runtime), b.live);
+  while (b.calls == 0) {
+    require(budget_new(&b, type, size) != NULL);
+    ck_assert_uint_le(b.live, soft + soft / 32 + 2 * slack);
+  }
+  for (size_t i = 0; i < 1000 && b.live < 4 * soft; i++) {
+    require(budget_new(&b, type, size) != NULL);
+  }
+  ck_assert_uint_eq(b.calls, 1);
+  runtime_end(b.runtime, b.mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* What the callback of the hard limit does. */
+struct last_resort {
+  mirt_type_t *type;
+  size_t calls;
+  int what; /* 0: collect, in vain; 1: raise the limit, when called the third time */
+};
+
+static void mark_all_objects(mirt_marker_t *marker, void *argument) {
+  void **roots = argument;
+  for (size_t i = 0; roots[i] != NULL; i++) mirt_mark(marker, roots[i]);
+}
+
+static void *last_objects[MiB / 48 + 2000];
+
+static void on_last_resort(mirt_runtime_t *runtime, size_t live, const mirt_type_t *type,
+                           void *argument) {
+  struct last_resort *resort = argument;
+  require(type == resort->type && live == live_bytes(runtime));
+  resort->calls++;
+  if (resort->what == 1 && resort->calls == 3) {
+    require(mirt_budget_set(runtime, 0, 2 * MiB) == 0);
+  }
+  require(mirt_collect(runtime, mark_all_objects, last_objects, NULL, NULL) == 0);
+}
+
+/* Tried again while collections end, though they free nothing, but not for ever. */
+START_TEST(test_hard_limit_is_tried_again) {
+  struct last_resort resort = {.what = _i};
+  mirt_runtime_t *runtime =
+      runtime_with(&(mirt_runtime_options_t){.size = 256 * MiB,
+                                             .hard_limit = 1 * MiB,
+                                             .on_soft_limit = on_last_resort,
+                                             .arg = &resort});
+  resort.type = type_of_size(runtime, 48);
+  mirt_mutator_t *mutator = mutator_bound(runtime);
+  memset(last_objects, 0, sizeof last_objects);
+  size_t count = 0;
+  while (count < MiB / 48 + 1000) {
+    void *object = mirt_new(mutator, resort.type);
+    if (object == NULL) break;
+    last_objects[count++] = object;
+  }
+  if (_i == 0) {
+    ck_assert_uint_le(count, MiB / 48 + 64); /* what is taken at once */
+    ck_assert_uint_ge(resort.calls, 2);
+    ck_assert_uint_le(resort.calls, 9);
+    assert_errors(ENOMEM, 1);
+    ck_assert_uint_eq(live_bytes(runtime), count * 48);
+  } else {
+    ck_assert_uint_eq(count, MiB / 48 + 1000);
+    ck_assert_uint_eq(resort.calls, 3);
+  }
+  runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* Threads that make only garbage never fail: what the others have taken meanwhile is
+ * collected, by whoever stops the world. */
+struct wasters {
+  mirt_safepoint_t *safepoint;
+  mirt_runtime_t *runtime;
+  mirt_type_t *type;
+  atomic_word collections, failures;
+};
+
+static void waste_limit(mirt_runtime_t *runtime, size_t live, const mirt_type_t *type,
+                        void *argument) {
+  struct wasters *wasters = argument;
+  require(type == wasters->type && live > 0);
+  if (!mirt_safepoint_request(wasters->safepoint)) return; /* another has collected */
+  require(mirt_collect(runtime, mark_nothing, NULL, NULL, NULL) == 0);
+  atomic_fetch_add_full(&wasters->collections, 1);
+  mirt_safepoint_resume(wasters->safepoint);
+}
+
+static void *waste(void *argument) {
+  struct wasters *wasters = *(struct wasters **)argument;
+  mirt_safepoint_attach(wasters->safepoint);
+  mirt_mutator_t *mutator = mutator_bound(wasters->runtime);
+  for (int i = 0; i < TEST_ROUNDS(400000); i++) {
+    mirt_safepoint_poll(wasters->safepoint);
+    char *object = mirt_new(mutator, wasters->type);
+    if (object == NULL) {
+      atomic_fetch_add_full(&wasters->failures, 1);
+    } else {
+      object[0] = object[wasters->type->size - 1] = 1;
+    }
+  }
+  unbind_mutator(mutator);
+  mirt_safepoint_detach(wasters->safepoint);
+  return NULL;
+}
+
+START_TEST(test_wasters_never_fail) {
+  static struct wasters wasters;
+  memset(&wasters, 0, sizeof wasters);
+  wasters.safepoint = mirt_safepoint_create();
+  wasters.runtime = runtime_with(&(mirt_runtime_options_t){.size = 256 * MiB,
+                                                           .soft_limit = 1 * MiB,
+                                                           .hard_limit = 1 * MiB,
+                                                           .on_soft_limit = waste_limit,
+                                                           .arg = &wasters});
+  wasters.type = type_of_size(wasters.runtime, _i == 0 ? 48 : 400);
+  struct wasters *all[2] = {&wasters, &wasters};
+  threads_run(2, waste, all, sizeof all[0]);
+  ck_assert_uint_eq(atomic_load_acquire(&wasters.failures), 0);
+  ck_assert_uint_ge(atomic_load_acquire(&wasters.collections), 2);
+  ck_assert_int_eq(mirt_safepoint_destroy(wasters.safepoint), 0);
+  runtime_end(wasters.runtime, NULL);
+  assert_no_errors();
+}
+END_TEST
+
+/* ---- finding forgotten roots ---- */
+
+static const size_t hunted_sizes[] = {16, 104, 1000, 5000, 20000, 200000};
+
+#define HUNTED (COUNT_OF(hunted_sizes))
+#define HUNT_KEPT 200
+
+struct hunt {
+  mirt_runtime_t *runtime;
+  mirt_mutator_t *mutator;
+  mirt_type_t *fixed[HUNTED], *varied;
+  struct dice dice;
+  const mirt_type_t *next; /* what is being allocated */
+  size_t calls, finalized;
+  bool collects;
+  unsigned char *kept[HUNT_KEPT + 1]; /* ends with NULL */
+  size_t kept_sizes[HUNT_KEPT];
+  size_t kept_count;
+  unsigned char *forgotten; /* what was allocated last and is no root, or NULL */
+  size_t forgotten_size;
+};
+
+static struct hunt hunt;
+
+static void hunt_roots(mirt_marker_t *marker, void *argument) {
+  (void)argument;
+  for (size_t i = 0; i < hunt.kept_count; i++) mirt_mark(marker, hunt.kept[i]);
+}
+
+static void hunt_collect(void) {
+  const mirt_gc_options_t options = {.is_lazy = dice_roll(&hunt.dice, 2) == 0,
+                                     .markers = (unsigned)dice_roll(&hunt.dice, 2)};
+  mirt_gc_stats_t stats;
+  require(mirt_collect(hunt.runtime, hunt_roots, NULL, &options, &stats) == 0);
+  require(stats.live_objects == hunt.kept_count);
+  require(stats.freed_objects == (hunt.forgotten != NULL));
+  if (hunt.forgotten != NULL) {
+    require(bytes_are(hunt.forgotten, hunt.forgotten_size, MIRT_DEAD_BYTE));
+    require(finds_nothing(hunt.runtime, hunt.forgotten));
+    hunt.forgotten = NULL;
+  }
+  for (size_t i = 0; i < hunt.kept_count; i++) {
+    require(bytes_are(hunt.kept[i], hunt.kept_sizes[i], (unsigned char)(i + 1)));
+  }
+}
+
+static void on_hunt(mirt_runtime_t *runtime, size_t live, const mirt_type_t *type,
+                    void *argument) {
+  require(argument == &hunt && runtime == hunt.runtime && type == hunt.next);
+  require(live == live_bytes(runtime));
+  hunt.calls++;
+  if (hunt.collects) hunt_collect();
+}
+
+static void hunt_begin(bool fills) {
+  memset(&hunt, 0, sizeof hunt);
+  hunt.dice = dice_new(1000 + fills);
+  hunt.runtime = runtime_with(&(mirt_runtime_options_t){.size = 256 * MiB,
+                                                        .on_soft_limit = on_hunt,
+                                                        .arg = &hunt,
+                                                        .call_always = true,
+                                                        .fill_dead = fills});
+  for (size_t i = 0; i < HUNTED; i++) {
+    hunt.fixed[i] = type_of_size(hunt.runtime, hunted_sizes[i]);
+  }
+  hunt.varied = type_variable(hunt.runtime);
+  hunt.mutator = mutator_bound(hunt.runtime);
+}
+
+static unsigned char *hunt_new(size_t which, unsigned way) {
+  const size_t size = hunted_sizes[which];
+  hunt.next = way < 3 ? hunt.fixed[which] : hunt.varied;
+  switch (way) {
+    case 0: return mirt_new(hunt.mutator, hunt.next);
+    case 1: return mirt_new_zeroed(hunt.mutator, hunt.next);
+    case 2: return mirt_new_sized(hunt.mutator, hunt.next, size);
+    case 3: return mirt_new_sized(hunt.mutator, hunt.next, size);
+    default: return mirt_new_sized_zeroed(hunt.mutator, hunt.next, size);
+  }
+}
+
+#define HUNT_WAYS 5
+
+/* The callback is called before each allocation, once. */
+START_TEST(test_call_always) {
+  hunt_begin(false);
+  for (int i = 1; i <= TEST_ROUNDS(4000); i++) {
+    void *object = hunt_new(dice_roll(&hunt.dice, HUNTED - (i % 20 != 0)),
+                            (unsigned)dice_roll(&hunt.dice, HUNT_WAYS));
+    require(object != NULL);
+    ck_assert_uint_eq(hunt.calls, (size_t)i);
+    if (dice_roll(&hunt.dice, 4) == 0) mirt_delete(object);
+    if (i % 300 == 0) { /* another mutator */
+      unbind_mutator(hunt.mutator);
+      if (i % 600 == 0) require(mirt_mutator_destroy(hunt.mutator) == 0);
+      hunt.mutator = mutator_bound(hunt.runtime);
+    }
+    if (i % 500 == 0) collect_all(hunt.runtime);
+  }
+  runtime_end(hunt.runtime, hunt.mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* What is no root reads as dead when the next object has been allocated. */
+START_TEST(test_fill_dead) {
+  /* The memory of large ones does not go back to the system, where it would read as 0. */
+  const long delay = mi_option_get(mi_option_purge_delay);
+  mi_option_set(mi_option_purge_delay, -1);
+  hunt_begin(true);
+  hunt.collects = true;
+  /* One of each lives in its page. */
+  for (size_t which = 0; which < HUNTED; which++) {
+    for (unsigned way = 0; way < HUNT_WAYS; way++) {
+      const size_t at = hunt.kept_count;
+      hunt.kept[at] = hunt_new(which, way);
+      hunt.kept_sizes[at] = hunted_sizes[which];
+      memset(hunt.kept[at], (int)at + 1, hunted_sizes[which]);
+      hunt.kept_count++;
+    }
+  }
+  size_t calls = hunt.calls;
+  for (int i = 0; i < TEST_ROUNDS(1500); i++) {
+    const size_t which = dice_roll(&hunt.dice, HUNTED - (i % 40 != 0));
+    const unsigned way = (unsigned)dice_roll(&hunt.dice, HUNT_WAYS);
+    unsigned char *object = hunt_new(which, way);
+    require(object != NULL);
+    if (way == 1 || way == 4) require(bytes_are(object, hunted_sizes[which], 0));
+    ck_assert_uint_eq(hunt.calls, ++calls);
+    if (hunt.kept_count < HUNT_KEPT && i % 16 == 0) {
+      const size_t at = hunt.kept_count++;
+      hunt.kept[at] = object;
+      hunt.kept_sizes[at] = hunted_sizes[which];
+      memset(object, (int)at + 1, hunted_sizes[which]);
+    } else {
+      memset(object, 0, hunted_sizes[which]);
+      hunt.forgotten = object;
+      hunt.forgotten_size = hunted_sizes[which];
+    }
+  }
+  hunt_collect();
+  runtime_end(hunt.runtime, hunt.mutator);
+  mi_option_set(mi_option_purge_delay, delay);
+  assert_no_errors();
+}
+END_TEST
+
+/* A finalizer sees its object as it was, and may keep it so. */
+static bool finalize_hunted(void *object, size_t size, void *argument) {
+  (void)argument;
+  require(size >= 100 && bytes_are(object, 100, 0x5a));
+  hunt.finalized++;
+  return hunt.finalized % 2 == 1;
+}
+
+START_TEST(test_fill_dead_and_finalizers) {
+  hunt_begin(true);
+  const mirt_type_t *type = type_with(
+      hunt.runtime, &(mirt_type_options_t){.size = 100, .finalize = finalize_hunted});
+  hunt.next = type;
+  unsigned char *objects[100];
+  for (size_t i = 0; i < COUNT_OF(objects); i++) {
+    objects[i] = mirt_new(hunt.mutator, type);
+    memset(objects[i], 0x5a, 100);
+  }
+  ck_assert_uint_eq(hunt.calls, COUNT_OF(objects));
+  size_t left = COUNT_OF(objects);
+  for (size_t expected = 0; left > 0;) {
+    const mirt_gc_options_t options = {.is_lazy = left % 2 == 0};
+    const size_t called = left;
+    expected += called;
+    require(mirt_collect(hunt.runtime, mark_nothing, NULL, &options, NULL) == 0);
+    ck_assert_uint_eq(hunt.finalized, expected);
+    left = 0;
+    for (size_t i = 0; i < COUNT_OF(objects); i++) {
+      if (finds_nothing(hunt.runtime, objects[i])) continue;
+      require(bytes_are(objects[i], 100, 0x5a));
+      left++;
+    }
+    ck_assert_uint_eq(left, (expected + 1) / 2 - (expected - called + 1) / 2);
+  }
+  runtime_end(hunt.runtime, hunt.mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* ---- statistics and visits by type, against a model ---- */
+
+#define SHOWN 1500
+#define SHOWN_TYPES 3
+
+struct shown {
+  char *p;
+  size_t block;
+  int type;
+};
+
+struct show {
+  mirt_runtime_t *runtime;
+  mirt_type_t *types[SHOWN_TYPES]; /* fixed, large, variable */
+  struct shown objects[SHOWN];
+  struct dice dice;
+  int type; /* that is visited */
+  size_t seen, stop_after;
+  const char *last;
+  size_t seen_bytes;
+  bool deletes;
+};
+
+static struct show show;
+
+static struct shown *shown_at(const void *p) {
+  for (size_t i = 0; i < SHOWN; i++) {
+    if (show.objects[i].p == p) return &show.objects[i];
+  }
+  return NULL;
+}
+
+static bool show_object(void *object, size_t size, void *argument) {
+  require(argument == &show);
+  struct shown *shown = shown_at(object);
+  require(shown != NULL && shown->type == show.type && shown->block == size);
+  require((const char *)object > show.last); /* in order, so none twice */
+  show.last = object;
+  show.seen++;
+  show.seen_bytes += size;
+  if (show.deletes && dice_roll(&show.dice, 2) == 0) {
+    mirt_delete(object);
+    shown->p = NULL;
+  }
+  return show.seen != show.stop_after;
+}
+
+static void show_counts(size_t *objects, size_t *bytes) {
+  for (int i = 0; i < SHOWN_TYPES; i++) objects[i] = bytes[i] = 0;
+  for (size_t i = 0; i < SHOWN; i++) {
+    if (show.objects[i].p == NULL) continue;
+    objects[show.objects[i].type]++;
+    bytes[show.objects[i].type] += show.objects[i].block;
+  }
+}
+
+static void show_check_stats(void) {
+  size_t objects[SHOWN_TYPES], bytes[SHOWN_TYPES], live = 0, pages = 0;
+  show_counts(objects, bytes);
+  for (int i = 0; i < SHOWN_TYPES; i++) {
+    mirt_type_stats_t stats;
+    ck_assert(mirt_type_stats(show.types[i], &stats));
+    ck_assert_uint_eq(stats.objects, objects[i]);
+    ck_assert_uint_eq(stats.bytes, bytes[i]);
+    ck_assert_uint_ge(stats.pages_bytes, bytes[i]);
+    live += stats.bytes;
+    pages += stats.pages_bytes;
+  }
+  const mirt_runtime_stats_t stats = stats_of(show.runtime);
+  ck_assert_uint_eq(stats.live_bytes, live);
+  ck_assert_uint_eq(stats.pages_bytes, pages);
+}
+
+/* Returns how many were shown. */
+static size_t show_visit(int type, size_t stop_after, bool deletes) {
+  size_t objects[SHOWN_TYPES], bytes[SHOWN_TYPES];
+  show_counts(objects, bytes);
+  show.type = type;
+  show.stop_after = stop_after;
+  show.deletes = deletes;
+  show.seen = show.seen_bytes = 0;
+  show.last = NULL;
+  const bool is_through = mirt_type_visit(show.types[type], show_object, &show);
+  const bool is_stopped = stop_after != 0 && stop_after <= objects[type];
+  ck_assert_int_eq(is_through, !is_stopped);
+  ck_assert_uint_eq(show.seen, is_stopped ? stop_after : objects[type]);
+  if (!is_stopped) ck_assert_uint_eq(show.seen_bytes, bytes[type]);
+  return show.seen;
+}
+
+static void show_step(mirt_mutator_t *mutator) {
+  struct shown *shown = &show.objects[dice_roll(&show.dice, SHOWN)];
+  if (shown->p != NULL) {
+    mirt_delete(shown->p);
+    shown->p = NULL;
+    return;
+  }
+  shown->type = dice_roll(&show.dice, 20) == 0 ? 1 : 2 * (int)dice_roll(&show.dice, 2);
+  const mirt_type_t *type = show.types[shown->type];
+  shown->p = shown->type < 2
+                 ? mirt_new(mutator, type)
+                 : mirt_new_sized(
+                       mutator, type,
+                       1 + dice_roll(&show.dice, (size_t)8 << dice_roll(&show.dice, 15)));
+  mirt_found_t found;
+  require(mirt_find(show.runtime, (uintptr_t)shown->p, &found));
+  require(found.object == shown->p && found.type == type);
+  shown->block = found.size;
+}
+
+START_TEST(test_type_stats_and_visit) {
+  memset(&show, 0, sizeof show);
+  show.dice = dice_new(1200 + (uint64_t)_i);
+  show.runtime = runtime_of_layout(_i == 0 ? 0 : 4);
+  show.types[0] = type_of_size(show.runtime, 48);
+  show.types[1] = type_of_size(show.runtime, 150000);
+  show.types[2] = type_variable(show.runtime);
+  const mirt_type_t *empty = type_of_size(show.runtime, 48); /* like another */
+  mirt_mutator_t *mutators[2] = {mutator_bound(show.runtime)};
+  unbind_mutator(mutators[0]);
+  mutators[1] = mutator_bound(show.runtime);
+  unbind_mutator(mutators[1]);
+  mirt_type_stats_t stats;
+  for (int round = 0; round < TEST_ROUNDS(60); round++) {
+    mirt_mutator_t *mutator = mutators[round % 2];
+    bind_mutator(mutator);
+    for (int i = 0; i < 400; i++) show_step(mutator);
+    show_check_stats();
+    for (int type = 0; type < SHOWN_TYPES; type++) {
+      const size_t count = show_visit(type, 0, false);
+      if (count == 0) continue;
+      show_visit(type, 1 + dice_roll(&show.dice, count), false);
+      show_visit(type, count, false); /* by the last one */
+      show_visit(type, count + 1, false);
+    }
+    if (round % 4 == 0) show_visit(round / 4 % SHOWN_TYPES, 0, true);
+    if (round % 4 == 1) {
+      show_visit(round / 4 % SHOWN_TYPES, 1 + dice_roll(&show.dice, 50), true);
+    }
+    show_check_stats();
+    unbind_mutator(mutator);
+    ck_assert(mirt_type_stats(empty, &stats));
+    ck_assert_uint_eq(stats.objects + stats.bytes + stats.pages_bytes, 0);
+    ck_assert(mirt_type_visit(empty, show_object, NULL)); /* not called */
+  }
+  ck_assert(!mirt_type_stats(NULL, &stats));
+  assert_errors(EINVAL, 1);
+  ck_assert(!mirt_type_stats(empty, NULL));
+  assert_errors(EINVAL, 1);
+  ck_assert(!mirt_type_visit(NULL, show_object, NULL));
+  assert_errors(EINVAL, 1);
+  ck_assert(!mirt_type_visit(empty, NULL, NULL));
+  assert_errors(EINVAL, 1);
+
+  /* What died counts until it is swept. */
+  size_t objects[SHOWN_TYPES], bytes[SHOWN_TYPES];
+  show_counts(objects, bytes);
+  require(mirt_collect(show.runtime, mark_nothing, NULL,
+                       &(mirt_gc_options_t){.is_lazy = true}, NULL) == 0);
+  for (int type = 0; type < SHOWN_TYPES; type++) {
+    ck_assert(mirt_type_stats(show.types[type], &stats));
+    ck_assert_uint_le(stats.objects, objects[type]);
+    ck_assert_uint_le(stats.bytes, bytes[type]);
+  }
+  while (mirt_gc_sweep(show.runtime, 100) != 0) continue;
+  memset(show.objects, 0, sizeof show.objects);
+  show_check_stats();
+  for (int type = 0; type < SHOWN_TYPES; type++) {
+    ck_assert_uint_eq(show_visit(type, 0, false), 0);
+  }
+  runtime_end(show.runtime, NULL);
+  assert_no_errors();
+}
+END_TEST
+
+/* ---- immediate values ---- */
+
+START_TEST(test_immediate_errors) {
+  mirt_runtime_t *runtime = runtime_of_layout(2);
+  assert_type_fails(EINVAL, .size = 16, .slot_size = 8, .is_array = true,
+                    .immediate_mask = 1, .immediate_value = 2);
+  assert_type_fails(EINVAL, .size = 16, .slot_size = 8, .is_array = true,
+                    .immediate_mask = 6, .immediate_value = 7);
+  assert_type_fails(EINVAL, .size = 16, .slot_size = 8, .is_array = true,
+                    .immediate_value = 1); /* no mask */
+  assert_type_fails(EINVAL, .size = 16, .slot_size = 4, .is_array = true,
+                    .immediate_mask = UINT64_MAX, .immediate_value = (uint64_t)1 << 32);
+  type_with(runtime, &(mirt_type_options_t){.size = 16,
+                                            .slot_size = 4,
+                                            .is_array = true,
+                                            .immediate_mask = 0x80000001,
+                                            .immediate_value = 0x80000000});
+  type_with(runtime, &(mirt_type_options_t){.size = 16,
+                                            .slot_size = 8,
+                                            .is_array = true,
+                                            .immediate_mask = UINT64_MAX,
+                                            .immediate_value = UINT64_MAX});
+  type_with(runtime, &(mirt_type_options_t){.size = 16,
+                                            .slot_size = 8,
+                                            .is_array = true,
+                                            .immediate_mask = 3}); /* zeros */
+  ck_assert_uint_eq(stats_of(runtime).types, 3);
+  runtime_end(runtime, NULL);
+  assert_no_errors();
+}
+END_TEST
+
+/* ---- what may not be done ---- */
+
+struct forbidden {
+  mirt_runtime_t *runtime;
+  mirt_mutator_t *mutator;
+  mirt_type_t *fixed, *varied;
+  size_t tried;
+};
+
+static void allocate_in_collection(struct forbidden *f) {
+  for (int i = 0; i < 3; i++) {
+    require(mirt_new(f->mutator, f->fixed) == NULL);
+    require(mirt_new_zeroed(f->mutator, f->fixed) == NULL);
+    require(mirt_new_sized(f->mutator, f->fixed, 10) == NULL);
+    require(mirt_new_sized(f->mutator, f->varied, 500) == NULL);
+    require(mirt_new_sized_zeroed(f->mutator, f->varied, 200000) == NULL);
+    f->tried += 5;
+  }
+}
+
+static void roots_that_allocate(mirt_marker_t *marker, void *argument) {
+  (void)marker;
+  allocate_in_collection(argument);
+}
+
+static void marked_that_allocates(mirt_runtime_t *runtime, void *argument) {
+  (void)runtime;
+  allocate_in_collection(argument);
+}
+
+START_TEST(test_no_allocation_in_collection) {
+  struct forbidden f = {.runtime = runtime_plain()};
+  f.fixed = type_of_size(f.runtime, 48);
+  f.varied = type_variable(f.runtime);
+  f.mutator = mutator_bound(f.runtime);
+  for (int round = 0; round < 4; round++) {
+    for (int i = 0; i < 100; i++) { /* so that the cell has free blocks */
+      require(mirt_new(f.mutator, f.fixed) != NULL);
+      require(mirt_new_sized(f.mutator, f.varied, 500) != NULL);
+    }
+    f.tried = 0;
+    const mirt_gc_options_t options = {
+        .on_marked = marked_that_allocates, .arg = &f, .is_lazy = round % 2 == 0};
+    ck_assert_int_eq(mirt_collect(f.runtime, roots_that_allocate, &f, &options, NULL), 0);
+    assert_errors(EBUSY, f.tried);
+    if (round % 2 == 1) ck_assert_uint_eq(live_bytes(f.runtime), 0);
+  }
+  ck_assert_ptr_nonnull(mirt_new(f.mutator, f.fixed));
+  runtime_end(f.runtime, f.mutator);
+  assert_no_errors();
+}
+END_TEST
+
+static void destroy_here(struct forbidden *f) {
+  f->tried++;
+  require(mirt_runtime_destroy(f->runtime) == EBUSY);
+}
+
+static void roots_that_destroy(mirt_marker_t *marker, void *argument) {
+  (void)marker;
+  destroy_here(argument);
+}
+
+static void marked_that_destroys(mirt_runtime_t *runtime, void *argument) {
+  (void)runtime;
+  destroy_here(argument);
+}
+
+static bool finalize_by_destroying(void *object, size_t size, void *argument) {
+  (void)object, (void)size;
+  destroy_here(argument);
+  return false;
+}
+
+/* No mutator is bound, so it is only the collection that is in the way. */
+START_TEST(test_destroy_in_collection) {
+  struct forbidden f = {.runtime = runtime_plain()};
+  f.fixed = type_with(
+      f.runtime,
+      &(mirt_type_options_t){.size = 48, .finalize = finalize_by_destroying, .arg = &f});
+  f.mutator = mutator_bound(f.runtime);
+  for (int i = 0; i < 3; i++) require(mirt_new(f.mutator, f.fixed) != NULL);
+  unbind_mutator(f.mutator);
+  const mirt_gc_options_t options = {.on_marked = marked_that_destroys, .arg = &f};
+  ck_assert_int_eq(mirt_collect(f.runtime, roots_that_destroy, &f, &options, NULL), 0);
+  ck_assert_uint_eq(f.tried, 5);
+  assert_errors(EBUSY, 5);
+
+  /* Also in the steps, and in finalizers that run later. */
+  bind_mutator(f.mutator);
+  for (int i = 0; i < 3; i++) require(mirt_new(f.mutator, f.fixed) != NULL);
+  unbind_mutator(f.mutator);
+  ck_assert_int_eq(mirt_gc_begin(f.runtime, NULL), 0);
+  destroy_here(&f);
+  mirt_gc_trace(mirt_gc_marker(f.runtime, 0));
+  destroy_here(&f);
+  ck_assert_int_eq(mirt_gc_complete(f.runtime), 0);
+  destroy_here(&f);
+  ck_assert_int_eq(mirt_gc_end(f.runtime, NULL), 0);
+  assert_errors(EBUSY, 3);
+  ck_assert_uint_eq(mirt_gc_finalize(f.runtime), 3);
+  assert_errors(EBUSY, 3);
+  ck_assert_uint_eq(live_bytes(f.runtime), 0);
+  ck_assert_int_eq(mirt_runtime_destroy(f.runtime), 0);
+  assert_no_errors();
+}
+END_TEST
+
+START_TEST(test_arena_of_runtime) {
+  mirt_runtime_t *runtime = runtime_of_layout(_i);
+  mirt_mutator_t *mutator = mutator_bound(runtime);
+  const mirt_type_t *type = type_of_size(runtime, 48);
+  for (int round = 0; round < 2; round++) {
+    ck_assert_int_eq(mirt_arena_destroy(mirt_runtime_arena(runtime)), EINVAL);
+    assert_errors(EINVAL, 1);
+    ck_assert(finds(runtime, mirt_new(mutator, type), 48, type));
+  }
+  runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* The cell of a type may be where the other runtime has that of its own type, with or
+ * without free blocks, or where it has none. */
+START_TEST(test_mutator_of_another_runtime) {
+  mirt_runtime_t *runtime = runtime_plain(), *other = runtime_plain();
+  mirt_type_t *types[8];
+  for (size_t i = 0; i < COUNT_OF(types); i++) types[i] = type_of_size(runtime, 24);
+  const mirt_type_t *varied = type_variable(runtime);
+  const mirt_type_t *of_other = type_of_size(other, 24);
+  mirt_mutator_t *mutator = mutator_bound(other);
+  for (size_t i = 0; i < COUNT_OF(types); i++) {
+    ck_assert_ptr_null(mirt_new(mutator, types[i]));
+    assert_errors(EINVAL, 1);
+    ck_assert_ptr_null(mirt_new_zeroed(mutator, types[i]));
+    assert_errors(EINVAL, 1);
+    ck_assert_ptr_null(mirt_new_sized(mutator, types[i], 24));
+    assert_errors(EINVAL, 1);
+  }
+  ck_assert_ptr_null(mirt_new_sized(mutator, varied, 24));
+  assert_errors(EINVAL, 1);
+  ck_assert_uint_eq(live_bytes(runtime), 0);
+  ck_assert_uint_eq(live_bytes(other), 0);
+  ck_assert_ptr_nonnull(mirt_new(mutator, of_other));
+  ck_assert_ptr_null(mirt_new_sized(mutator, varied, 24));
+  assert_errors(EINVAL, 1);
+  ck_assert_uint_eq(live_bytes(other), 24);
+  runtime_end(other, mutator);
+  runtime_end(runtime, NULL);
+  assert_no_errors();
+}
+END_TEST
+
+static void keep_text(const char *text, void *argument) {
+  char *kept = argument;
+  strncat(kept, text, 500 - strlen(kept));
+}
+
+/* The line names the function, the type and the values. */
+START_TEST(test_messages) {
+  char text[512] = "";
+  mirt_runtime_t *runtime = runtime_plain();
+  mirt_mutator_t *mutator = mutator_bound(runtime);
+  const mirt_type_t *fixed =
+      type_with(runtime, &(mirt_type_options_t){.name = "a pair", .size = 17});
+  const mirt_type_t *varied = type_with(
+      runtime, &(mirt_type_options_t){.name = "a text", .size = 32, .is_variable = true});
+  const struct {
+    const mirt_type_t *type;
+    size_t size;
+    const char *name, *asked, *limit;
+  } cases[] = {
+      {fixed, 12345, "a pair", "12345", "17"},
+      {varied, 31, "a text", "31", "32"},
+      {varied, 0, "a text", "0 ", "32"},
+  };
+  for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    for (int zeroed = 0; zeroed < 2; zeroed++) {
+      text[0] = 0;
+      mi_option_enable(mi_option_show_errors);
+      mi_register_output(keep_text, text);
+      ck_assert_ptr_null(
+          zeroed ? mirt_new_sized_zeroed(mutator, cases[i].type, cases[i].size)
+                 : mirt_new_sized(mutator, cases[i].type, cases[i].size));
+      mi_register_output(output_discard, NULL);
+      mi_option_disable(mi_option_show_errors);
+      assert_errors(EINVAL, 1);
+      ck_assert_msg(strstr(text, "mirt_new_sized") != NULL &&
+                        strstr(text, cases[i].name) != NULL &&
+                        strstr(text, cases[i].asked) != NULL &&
+                        strstr(text, cases[i].limit) != NULL &&
+                        strchr(text, '\n') == text + strlen(text) - 1,
+                    "%s", text);
+    }
+  }
+  runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
 /* ---- main ---- */
 
 #define LAYOUTS ((int)COUNT_OF(layouts))
@@ -1636,5 +2496,24 @@ int main(void) {
   tcase_add_loop_test(budget, test_hard_limit, 0, (int)COUNT_OF(budget_sizes));
   tcase_add_test(budget, test_budget_set_and_grow);
   tcase_add_test(budget, test_soft_limit_of_threads);
+  tcase_add_loop_test(budget, test_soft_limit_just_below, 0, (int)COUNT_OF(budget_sizes));
+  tcase_add_loop_test(budget, test_hard_limit_is_tried_again, 0, 2);
+  tcase_add_loop_test(budget, test_wasters_never_fail, 0, 2);
+  tcase_add_test(budget, test_charge);
+  tcase_add_test(budget, test_charge_of_threads);
+  tcase_add_test(budget, test_charge_and_limits);
+  TCase *roots = case_begin(suite, "forgotten roots");
+  tcase_add_test(roots, test_call_always);
+  tcase_add_test(roots, test_fill_dead);
+  tcase_add_test(roots, test_fill_dead_and_finalizers);
+  TCase *by_type = case_begin(suite, "by type");
+  tcase_add_loop_test(by_type, test_type_stats_and_visit, 0, 2);
+  TCase *errors = case_begin(suite, "errors");
+  tcase_add_test(errors, test_immediate_errors);
+  tcase_add_test(errors, test_no_allocation_in_collection);
+  tcase_add_test(errors, test_destroy_in_collection);
+  tcase_add_loop_test(errors, test_arena_of_runtime, 0, 2);
+  tcase_add_test(errors, test_mutator_of_another_runtime);
+  tcase_add_test(errors, test_messages);
   return suite_run(suite);
 }

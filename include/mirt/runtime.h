@@ -133,8 +133,9 @@ mi_decl_export size_t mirt_budget_grow(mirt_runtime_t* runtime, unsigned percent
  * file's buffer, say, that an object's finalizer gives back. The limits are looked at when an
  * object is allocated next.
  *   bytes  more, or less where it is negative
- * Returns all that is charged now, or 0, with EINVAL through the registered error function, when
- * runtime is NULL. Any thread may call it. */
+ * Returns all that is charged now. Through the registered error function, and without effect: EINVAL
+ * when runtime is NULL, less has been charged than is taken back, or more would be than
+ * PTRDIFF_MAX. Any thread may call it. */
 mi_decl_export size_t mirt_budget_charge(mirt_runtime_t* runtime, ptrdiff_t bytes);
 
 /* What is in a runtime, in bytes. */

@@ -96,13 +96,26 @@ void budget_settle(mirt_runtime_t *runtime, size_t live) {
   atomic_fetch_add_full(&runtime->collections, 1);
 }
 
+/* `charged` goes up first and down last, so that a count in between makes `used` too high. */
 size_t mirt_budget_charge(mirt_runtime_t *runtime, ptrdiff_t bytes) {
   if (runtime == NULL) {
     log_error(EINVAL, "mirt_budget_charge", "runtime is NULL");
     return 0;
   }
-  atomic_fetch_add_full(&runtime->used, (uintptr_t)bytes);
-  return atomic_fetch_add_full(&runtime->charged, (uintptr_t)bytes) + (uintptr_t)bytes;
+  if (bytes < 0) atomic_fetch_add_full(&runtime->used, (uintptr_t)bytes);
+  uintptr_t before;
+  do {
+    before = atomic_load_relaxed(&runtime->charged);
+    if (before + (uintptr_t)bytes > PTRDIFF_MAX) {
+      if (bytes < 0) atomic_fetch_sub_full(&runtime->used, (uintptr_t)bytes);
+      log_error(EINVAL, "mirt_budget_charge", "%td bytes, but %zu are charged", bytes,
+                (size_t)before);
+      return before;
+    }
+  } while (!atomic_compare_and_swap_full(&runtime->charged, before,
+                                         before + (uintptr_t)bytes));
+  if (bytes > 0) atomic_fetch_add_full(&runtime->used, (uintptr_t)bytes);
+  return before + (uintptr_t)bytes;
 }
 
 int mirt_budget_set(mirt_runtime_t *runtime, size_t soft, size_t hard) {

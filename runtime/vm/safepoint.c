@@ -110,17 +110,20 @@ static struct thread_stack **find_own_stack(mirt_safepoint_t *safepoint) {
   return link;
 }
 
-/* With the lock, in a function that the thread has called to stop. Not instrumented: it reads
- * beyond what the frame is known to have. */
-__attribute__((always_inline,
-               no_sanitize("address", "thread", "undefined"))) static inline void
+/* Not instrumented: it reads beyond what the frame is known to have. */
+__attribute__((noinline, no_sanitize("address", "thread", "undefined"))) static void
+copy_frame(struct thread_stack *stack, const volatile uintptr_t *frame) {
+  for (int i = 0; i < FRAME_WORDS; i++) stack->frame[i] = frame[i - FRAME_BELOW];
+}
+
+/* With the lock, in a function that the thread has called to stop. */
+__attribute__((always_inline)) static inline void
 note_stack(mirt_safepoint_t *safepoint) {
   struct thread_stack *stack = *find_own_stack(safepoint);
   if (stack == NULL) return;
   registers_save(stack->registers);
-  const volatile uintptr_t *frame = __builtin_frame_address(0);
-  for (int i = 0; i < FRAME_WORDS; i++) stack->frame[i] = frame[i - FRAME_BELOW];
   stack->top = __builtin_frame_address(0);
+  copy_frame(stack, stack->top);
 }
 
 size_t mirt_safepoint_mark_stacks(mirt_safepoint_t *safepoint, mirt_marker_t *marker) {
