@@ -491,7 +491,7 @@ static void object_begin(struct object *object, struct record *record, char *p,
   if (record->arena != 0 && !mi_arena_contains(record->arena, p)) {
     fail("block %p is not in arena %d", (void *)p, record->arena);
   }
-  if (record->heap != NULL && is_own(record) && mi_heap_of(p) != record->heap) {
+  if (is_own(record) && record->heap != NULL && mi_heap_of(p) != record->heap) {
     fail("block %p is of another heap", (void *)p);
   }
   check_sealed(object);

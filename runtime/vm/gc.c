@@ -270,9 +270,15 @@ static void finalize(struct collection *collection, void *object) {
   if (page == NULL) return;
   const struct type *type = page_type(collection->runtime, page);
   collection->finalizing = object;
+  const size_t weak_made = collection->runtime->weak_made;
   const bool stays = type->finalize(object, page->block_size, type->arg);
   collection->finalizing = NULL;
-  if (!stays) block_free(object);
+  if (stays) return;
+  /* It had none before, and nobody else can make one. */
+  if (collection->runtime->weak_made != weak_made) {
+    weak_forget(collection->runtime, object);
+  }
+  block_free(object);
 }
 
 size_t mirt_gc_finalize(mirt_runtime_t *runtime) {

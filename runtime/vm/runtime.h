@@ -85,6 +85,7 @@ struct mirt_runtime_s {
   struct weak_block *newest_weak, *oldest_weak;
   mirt_weak_t *free_weak;
   size_t weak_count;
+  size_t weak_made; /* ever */
 };
 
 static inline struct type *type_of(const mirt_type_t *type) {

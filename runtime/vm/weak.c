@@ -68,6 +68,7 @@ mirt_weak_t *mirt_weak_new_in(mirt_runtime_t *runtime, void *owner, void *object
     weak = runtime->free_weak;
     runtime->free_weak = weak->next_free;
     runtime->weak_count++;
+    runtime->weak_made++;
     weak->object = object;
     weak->value = value;
     weak->owner = owner;
@@ -163,4 +164,17 @@ size_t weak_clear(mirt_runtime_t *runtime) {
     }
   }
   return cleared;
+}
+
+void weak_forget(mirt_runtime_t *runtime, const void *object) {
+  pthread_mutex_lock(&runtime->lock);
+  for (struct weak_block *block = runtime->newest_weak; block != NULL;
+       block = block->older) {
+    for (size_t i = 0; i < BLOCK_RECORDS; i++) {
+      mirt_weak_t *weak = &block->records[i];
+      if (weak->object != object) continue;
+      weak->object = weak->value = weak->owner = NULL;
+    }
+  }
+  pthread_mutex_unlock(&runtime->lock);
 }

@@ -16,6 +16,9 @@ bool weak_mark_values(mirt_marker_t *marker, bool oldest_first);
 /* Clear the references to objects without a mark. Returns how many. */
 size_t weak_clear(mirt_runtime_t *runtime);
 
+/* Clear the references to one object. */
+void weak_forget(mirt_runtime_t *runtime, const void *object);
+
 /* Give the records' memory back: the runtime ends. */
 void weak_release(mirt_runtime_t *runtime);
 
