@@ -1097,7 +1097,7 @@ struct weak_model {
   } things[THINGS];
   struct {
     mirt_weak_t *weak;
-    int object, value; /* -1: none */
+    int object, value, owner; /* -1: none */
   } weaks[WEAKS];
 };
 
@@ -1110,6 +1110,13 @@ static bool reach_thing(int i) {
   return true;
 }
 
+/* Do its object and its owner live? */
+static bool weak_is_live(int i) {
+  const int object = weak_model.weaks[i].object, owner = weak_model.weaks[i].owner;
+  return weak_model.things[object].is_reached &&
+         (owner < 0 || weak_model.things[owner].is_reached);
+}
+
 static void reach_things(void) {
   for (int i = 0; i < THINGS; i++) weak_model.things[i].is_reached = false;
   for (int i = 0; i < THINGS; i++) {
@@ -1119,7 +1126,7 @@ static void reach_things(void) {
     any = false;
     for (int i = 0; i < WEAKS; i++) {
       if (weak_model.weaks[i].weak == NULL || weak_model.weaks[i].object < 0) continue;
-      if (!weak_model.things[weak_model.weaks[i].object].is_reached) continue;
+      if (!weak_is_live(i)) continue;
       any |= reach_thing(weak_model.weaks[i].value);
     }
   }
@@ -1130,8 +1137,9 @@ static int any_thing(struct dice *dice) {
   return weak_model.things[i].p == NULL ? -1 : i;
 }
 
+/* Loop test: without owners and with. */
 START_TEST(test_weak_model) {
-  struct dice dice = dice_new(4000);
+  struct dice dice = dice_new(4000 + (uint64_t)_i);
   memset(&weak_model, 0, sizeof weak_model);
   mirt_runtime_t *runtime = runtime_plain();
   mirt_mutator_t *mutator = mutator_bound(runtime);
@@ -1159,12 +1167,17 @@ START_TEST(test_weak_model) {
       if (weak_model.weaks[i].weak == NULL && dice_roll(&dice, 2) == 0) {
         const int object = (int)dice_roll(&dice, THINGS);
         weak_model.weaks[i].object = object;
-        weak_model.weaks[i].value = -1;
-        weak_model.weaks[i].weak =
-            mirt_weak_new(runtime, weak_model.things[object].p, NULL);
+        weak_model.weaks[i].value = any_thing(&dice);
+        weak_model.weaks[i].owner =
+            _i == 0 || dice_roll(&dice, 4) == 0 ? -1 : (int)dice_roll(&dice, THINGS);
+        const int value = weak_model.weaks[i].value, owner = weak_model.weaks[i].owner;
+        weak_model.weaks[i].weak = mirt_weak_new_in(
+            runtime, owner < 0 ? NULL : weak_model.things[owner].p,
+            weak_model.things[object].p, value < 0 ? NULL : weak_model.things[value].p);
         require(weak_model.weaks[i].weak != NULL);
       }
-      if (weak_model.weaks[i].weak != NULL && weak_model.weaks[i].object >= 0) {
+      if (weak_model.weaks[i].weak != NULL && weak_model.weaks[i].object >= 0 &&
+          dice_roll(&dice, 2) == 0) {
         const int value = dice_roll(&dice, 4) == 0 ? -1 : any_thing(&dice);
         weak_model.weaks[i].value = value;
         mirt_weak_set_value(weak_model.weaks[i].weak,
@@ -1186,7 +1199,7 @@ START_TEST(test_weak_model) {
     for (int i = 0; i < WEAKS; i++) {
       if (weak_model.weaks[i].weak == NULL) continue;
       int *object = &weak_model.weaks[i].object, *value = &weak_model.weaks[i].value;
-      if (*object >= 0 && !weak_model.things[*object].is_reached) {
+      if (*object >= 0 && !weak_is_live(i)) {
         *object = *value = -1;
         cleared++;
       }
@@ -1568,6 +1581,519 @@ START_TEST(test_finalizers_without_memory) {
   ck_assert_uint_eq(orphan_strangers, 0);
   for (int i = 0; i < 500; i++) require(is_object(runtime, roots[i]));
   runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* ---- weak references with owners, and in finalizers ---- */
+
+START_TEST(test_weak_owner) {
+  mirt_runtime_t *runtime = runtime_plain();
+  mirt_mutator_t *mutator = mutator_bound(runtime);
+  const mirt_type_t *type = type_of_slots(runtime, 2);
+  enum { TABLE, KEY, VALUE, PARTS };
+  /* Each set of those that live: the value does if both others do. */
+  for (unsigned set = 0; set < 8; set++) {
+    void **parts[PARTS];
+    for (int i = 0; i < PARTS; i++) parts[i] = mirt_new_zeroed(mutator, type);
+    /* The value refers to both, which keeps neither. */
+    parts[VALUE][0] = parts[TABLE];
+    parts[VALUE][1] = parts[KEY];
+    mirt_weak_t *weak = mirt_weak_new_in(runtime, parts[TABLE], parts[KEY], parts[VALUE]);
+    mirt_runtime_stats_t before;
+    ck_assert(mirt_runtime_stats(runtime, &before));
+    ck_assert_uint_eq(before.weak_references, 1);
+    void *roots[PARTS + 1];
+    size_t count = 0;
+    for (int i = 0; i < PARTS; i++) {
+      if ((set & (1u << i)) != 0) roots[count++] = parts[i];
+    }
+    roots[count] = NULL;
+    const bool has_both = (set & 3) == 3 || (set & (1u << VALUE)) != 0;
+    const mirt_gc_options_t options = {.is_lazy = set % 2 == 0};
+    const mirt_gc_stats_t stats = collect(runtime, roots, &options);
+    sweep_rest(runtime);
+    ck_assert_uint_eq(stats.live_objects, has_both ? PARTS : count);
+    ck_assert_uint_eq(stats.weak_cleared, !has_both);
+    ck_assert_ptr_eq(mirt_weak_get(weak), has_both ? parts[KEY] : NULL);
+    ck_assert_ptr_eq(mirt_weak_value(weak), has_both ? parts[VALUE] : NULL);
+    ck_assert_int_eq(is_object(runtime, parts[VALUE]), has_both);
+    /* It is there until it is deleted. */
+    ck_assert(mirt_runtime_stats(runtime, &before));
+    ck_assert_uint_eq(before.weak_references, 1);
+    mirt_weak_delete(runtime, weak);
+    ck_assert(mirt_runtime_stats(runtime, &before));
+    ck_assert_uint_eq(before.weak_references, 0);
+    collect(runtime, NULL, NULL);
+    ck_assert_uint_eq(live_bytes(runtime), 0);
+  }
+  runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
+#define ENTRIES 300
+
+/* Tables whose values refer to them, and to the other's keys: they die together. */
+START_TEST(test_weak_tables) {
+  mirt_runtime_t *runtime = runtime_plain();
+  mirt_mutator_t *mutator = mutator_bound(runtime);
+  const mirt_type_t *type = type_of_slots(runtime, 2);
+  for (int round = 0; round < 4; round++) {
+    void **tables[2], **keys[2][ENTRIES];
+    static mirt_weak_t *weaks[2][ENTRIES];
+    for (int t = 0; t < 2; t++) {
+      tables[t] = mirt_new_zeroed(mutator, type);
+      for (int i = 0; i < ENTRIES; i++) keys[t][i] = mirt_new_zeroed(mutator, type);
+    }
+    for (int t = 0; t < 2; t++) {
+      for (int i = 0; i < ENTRIES; i++) {
+        void **value = mirt_new_zeroed(mutator, type);
+        value[0] = tables[t];
+        value[1] = keys[1 - t][(i + 1) % ENTRIES];
+        weaks[t][i] = mirt_weak_new_in(runtime, tables[t], keys[t][i], value);
+        require(weaks[t][i] != NULL);
+      }
+    }
+    const size_t all = 2 * (1 + 2 * ENTRIES);
+    /* One key keeps those that its values lead to, as long as both tables live. */
+    void *roots[] = {keys[0][0], tables[0], tables[1], NULL};
+    const mirt_gc_options_t options = {.markers = 1 + (unsigned)round % 3};
+    mirt_gc_stats_t stats;
+    size_t cleared = 2 * ENTRIES;
+    if (round % 2 == 0) {
+      stats = collect(runtime, roots, &options);
+      /* From key to key of the other table, in a ring of all that have its parity. */
+      const size_t kept = ENTRIES % 2 == 0 ? ENTRIES : 2 * ENTRIES;
+      ck_assert_uint_eq(stats.live_objects, 2 + 2 * kept);
+      ck_assert_uint_eq(stats.weak_cleared, 2 * ENTRIES - kept);
+      cleared = kept;
+      roots[1] = tables[1]; /* the chain ends with what its table has */
+      roots[2] = NULL;
+      stats = collect(runtime, roots, &options);
+      ck_assert_uint_eq(stats.live_objects, 2);
+    } else {
+      roots[1] = NULL; /* a key alone keeps no table, though its value would */
+      stats = collect(runtime, roots, &options);
+      ck_assert_uint_eq(stats.live_objects, 1);
+      ck_assert_uint_eq(stats.freed_objects, all - 1);
+    }
+    ck_assert_uint_eq(stats.weak_cleared, cleared);
+    for (int t = 0; t < 2; t++) {
+      for (int i = 0; i < ENTRIES; i++) {
+        require(mirt_weak_get(weaks[t][i]) == NULL);
+        require(mirt_weak_value(weaks[t][i]) == NULL);
+        mirt_weak_delete(runtime, weaks[t][i]);
+      }
+    }
+    collect(runtime, NULL, NULL);
+    ck_assert_uint_eq(live_bytes(runtime), 0);
+  }
+  runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
+START_TEST(test_weak_errors) {
+  mirt_runtime_t *runtime = runtime_plain(), *other = runtime_plain();
+  mirt_mutator_t *mutator = mutator_bound(runtime);
+  const mirt_type_t *type = type_of_slots(runtime, 2);
+  void **object = mirt_new_zeroed(mutator, type), **gone = mirt_new_zeroed(mutator, type);
+  mirt_delete(gone);
+  int local = 0;
+  void *block = mi_malloc(16);
+  require(mirt_mutator_unbind(mutator) == 0);
+  mirt_mutator_t *other_mutator = mutator_bound(other);
+  void *stranger = mirt_new_zeroed(other_mutator, type_of_slots(other, 2));
+  require(mirt_mutator_unbind(other_mutator) == 0);
+  require(mirt_mutator_bind(mutator) == 0);
+  void *const wrong[] = {&local, block, gone, stranger, (void *)8};
+  for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+    ck_assert_ptr_null(mirt_weak_new(runtime, wrong[i], NULL));
+    assert_errors(EINVAL, 1);
+    ck_assert_ptr_null(mirt_weak_new(runtime, wrong[i], object));
+    assert_errors(EINVAL, 1);
+    ck_assert_ptr_null(mirt_weak_new(runtime, object, wrong[i]));
+    assert_errors(EINVAL, 1);
+    ck_assert_ptr_null(mirt_weak_new_in(runtime, wrong[i], object, NULL));
+    assert_errors(EINVAL, 1);
+    ck_assert_ptr_null(mirt_weak_new_in(runtime, object, wrong[i], object));
+    assert_errors(EINVAL, 1);
+    ck_assert_ptr_null(mirt_weak_new_in(runtime, object, object, wrong[i]));
+    assert_errors(EINVAL, 1);
+  }
+  ck_assert_ptr_null(mirt_weak_new(runtime, NULL, NULL));
+  assert_errors(EINVAL, 1);
+  ck_assert_ptr_null(mirt_weak_new_in(runtime, object, NULL, object));
+  assert_errors(EINVAL, 1);
+  ck_assert_ptr_null(mirt_weak_new(NULL, object, NULL));
+  assert_errors(EINVAL, 1);
+  mirt_runtime_stats_t stats;
+  ck_assert(mirt_runtime_stats(runtime, &stats));
+  ck_assert_uint_eq(stats.weak_references, 0);
+  mi_free(block);
+  runtime_end(other, NULL);
+  runtime_end(runtime, mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* Objects that make ephemerons for themselves when they have died, and put new objects
+ * into their slots. */
+#define TESTATORS 60
+
+struct testator {
+  struct testator *self; /* no slot */
+  void **left, **right;  /* slots */
+  size_t number;
+};
+
+struct testament {
+  mirt_runtime_t *runtime;
+  mirt_mutator_t *mutator;
+  mirt_type_t *type, *plain;
+  mirt_weak_t *weaks[TESTATORS], *owned[TESTATORS];
+  void *witness; /* lives, if there is one: the owned references are to it */
+  struct testator *kept[TESTATORS + 1]; /* by number */
+  void *roots[TESTATORS + 1];           /* the same, as they came, and NULL */
+  size_t kept_count;
+  size_t calls, collections;
+  bool keeps, collects;
+};
+
+static struct testament testament;
+
+static void **mark_of(size_t number) {
+  void **p = mirt_new_zeroed(testament.mutator, testament.plain);
+  require(p != NULL);
+  p[1] = (void *)(number * 16 + 5); /* no address */
+  return p;
+}
+
+static void require_mark(void **p, size_t number) {
+  require(is_object(testament.runtime, p));
+  require(p[1] == (void *)(number * 16 + 5));
+}
+
+/* Collect, and put what could be taken for a lost object to another use. */
+static void testament_collect(void) {
+  const mirt_gc_options_t options = {.is_lazy = testament.collections++ % 2 == 0};
+  collect(testament.runtime, testament.roots, &options);
+  for (int i = 0; i < 300; i++) {
+    require(mirt_new_zeroed(testament.mutator, testament.plain) != NULL);
+    require(mirt_new_zeroed(testament.mutator, testament.type) != NULL);
+  }
+}
+
+static bool finalize_testator(void *object, size_t size, void *argument) {
+  struct testator *testator = object;
+  require(argument == &testament && size >= sizeof *testator);
+  if (testator->self == NULL) return false; /* it only took the place of another */
+  require(testator->self == testator && testator->number < TESTATORS);
+  const size_t number = testator->number;
+  testament.calls++;
+  require(testator->left == NULL && testator->right == NULL);
+  testator->left = mark_of(number);
+  testator->left[0] = mark_of(number + 1000); /* that refers to another */
+  mirt_weak_t *weak = mirt_weak_new(testament.runtime, testator, mark_of(number + 2000));
+  require(weak != NULL);
+  if (testament.collects && number % 8 == 0) testament_collect();
+  testator->right = mark_of(number + 3000);
+  if (testament.collects && number % 8 == 0) testament_collect();
+  require(testator->self == testator && testator->number == number);
+  require_mark(testator->left, number);
+  require_mark(testator->left[0], number + 1000);
+  require_mark(testator->right, number + 3000);
+  require(mirt_weak_get(weak) == testator);
+  require_mark(mirt_weak_value(weak), number + 2000);
+  testament.weaks[number] = weak;
+  if (testament.witness != NULL) {
+    testament.owned[number] =
+        mirt_weak_new_in(testament.runtime, testator, testament.witness, NULL);
+    require(mirt_weak_get(testament.owned[number]) == testament.witness);
+  }
+  if (testament.keeps) {
+    testament.kept[number] = testator;
+    testament.roots[testament.kept_count++] = testator;
+  } else {
+    testator->self = NULL;
+  }
+  return testament.keeps;
+}
+
+/* Loop test: with collections in the finalizers or not, and keeping the object or not. */
+START_TEST(test_finalizer_and_ephemerons) {
+  memset(&testament, 0, sizeof testament);
+  testament.runtime = runtime_plain();
+  testament.mutator = mutator_bound(testament.runtime);
+  testament.collects = _i % 2 == 1;
+  testament.keeps = _i / 2 == 1;
+  static const uint64_t slots[1] = {6}, first[1] = {1};
+  testament.type =
+      type_with(testament.runtime, &(mirt_type_options_t){.size = sizeof(struct testator),
+                                                          .slot_size = 8,
+                                                          .map = slots,
+                                                          .map_slots = 3,
+                                                          .finalize = finalize_testator,
+                                                          .arg = &testament});
+  testament.plain = type_with(
+      testament.runtime,
+      &(mirt_type_options_t){.size = 16, .slot_size = 8, .map = first, .map_slots = 1});
+  for (size_t i = 0; i < TESTATORS; i++) {
+    struct testator *testator = mirt_new_zeroed(testament.mutator, testament.type);
+    testator->self = testator;
+    testator->number = i;
+    testator->left = mark_of(i); /* they die with it */
+    testator->right = (void **)testator;
+    if (i % 2 == 0) testator->right = mark_of(i);
+  }
+  collect(testament.runtime, NULL, NULL);
+  ck_assert_uint_eq(testament.calls, TESTATORS);
+  mirt_runtime_stats_t stats;
+  ck_assert(mirt_runtime_stats(testament.runtime, &stats));
+  ck_assert_uint_eq(stats.weak_references, TESTATORS);
+  if (testament.keeps) {
+    collect(testament.runtime, testament.roots, NULL);
+    for (size_t i = 0; i < TESTATORS; i++) {
+      struct testator *testator = testament.kept[i];
+      require(testator->self == testator && testator->number == i);
+      require(mirt_weak_get(testament.weaks[i]) == testator);
+      require_mark(mirt_weak_value(testament.weaks[i]), i + 2000);
+      require_mark(testator->left, i);
+      require_mark(testator->left[0], i + 1000);
+      require_mark(testator->right, i + 3000);
+    }
+    for (size_t i = 0; i < TESTATORS; i++) testament.kept[i]->self = NULL;
+  }
+  collect(testament.runtime, NULL, NULL);
+  collect(testament.runtime, NULL, NULL);
+  for (size_t i = 0; i < TESTATORS; i++) {
+    ck_assert_ptr_null(mirt_weak_get(testament.weaks[i]));
+    ck_assert_ptr_null(mirt_weak_value(testament.weaks[i]));
+    mirt_weak_delete(testament.runtime, testament.weaks[i]);
+  }
+  ck_assert_uint_eq(live_bytes(testament.runtime), 0);
+  runtime_end(testament.runtime, testament.mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* What was let go is not there any more, and not what has taken its place. */
+START_TEST(test_ephemeron_of_what_was_let_go) {
+  memset(&testament, 0, sizeof testament);
+  testament.runtime = runtime_plain();
+  testament.mutator = mutator_bound(testament.runtime);
+  static const uint64_t slots[1] = {6}, first[1] = {1};
+  testament.type =
+      type_with(testament.runtime, &(mirt_type_options_t){.size = sizeof(struct testator),
+                                                          .slot_size = 8,
+                                                          .map = slots,
+                                                          .map_slots = 3,
+                                                          .finalize = finalize_testator,
+                                                          .arg = &testament});
+  testament.plain = type_with(
+      testament.runtime,
+      &(mirt_type_options_t){.size = 16, .slot_size = 8, .map = first, .map_slots = 1});
+  for (size_t i = 0; i < TESTATORS; i++) {
+    struct testator *testator = mirt_new_zeroed(testament.mutator, testament.type);
+    testator->self = testator;
+    testator->number = i;
+  }
+  static void *roots[1001]; /* later, in the same places */
+  roots[0] = testament.witness = mark_of(0);
+  roots[1] = NULL;
+  collect(testament.runtime, roots, NULL);
+  ck_assert_uint_eq(testament.calls, TESTATORS);
+  for (size_t i = 0; i < TESTATORS; i++) {
+    ck_assert_ptr_null(mirt_weak_get(testament.weaks[i]));
+    ck_assert_ptr_null(mirt_weak_get(testament.owned[i])); /* its owner has died */
+  }
+  for (size_t i = 1; i < 1000; i++) {
+    roots[i] = mirt_new_zeroed(testament.mutator, testament.type);
+  }
+  collect(testament.runtime, roots, NULL);
+  for (size_t i = 0; i < TESTATORS; i++) {
+    ck_assert_ptr_null(mirt_weak_get(testament.weaks[i]));
+    ck_assert_ptr_null(mirt_weak_get(testament.owned[i])); /* its owner has died */
+    ck_assert_ptr_null(mirt_weak_value(testament.weaks[i]));
+  }
+  runtime_end(testament.runtime, testament.mutator);
+  assert_no_errors();
+}
+END_TEST
+
+/* ---- immediate values ---- */
+
+/* Objects of 64 bytes, at multiples of that, so that the low bits of a reference to one
+ * are free. */
+#define TAGGED 400
+#define TAGGED_BYTES 64
+#define HOLDERS 40
+
+static const struct {
+  int cage;      /* 0: none, and pointers of 8 bytes */
+  unsigned unit; /* bytes of a slot */
+  uint64_t mask, value;
+} tagged_cases[] = {
+    {0, 8, 1, 1},
+    {0, 8, 3, 2},
+    {0, 8, 3, 0},
+    {0, 8, 7, 7},
+    {0, 8, (uint64_t)1 << 63, (uint64_t)1 << 63},
+    {0, 8, (uint64_t)3 << 48, (uint64_t)1 << 48},
+    {1, 8, 1, 1},
+    {1, 4, 1, 1},
+    {1, 4, 3, 2},
+    {1, 4, 3, 0},
+    {1, 4, (uint64_t)1 << 31, (uint64_t)1 << 31},
+    {2, 4, 1, 1},
+    {2, 4, 7, 7},
+    {2, 4, UINT64_MAX << 30 & UINT32_MAX, (uint64_t)1 << 30},
+};
+
+struct tagged {
+  mirt_runtime_t *runtime;
+  mirt_mutator_t *mutator;
+  const mirt_cage_t *cage;
+  unsigned unit;
+  uint64_t mask, value;
+  mirt_type_t *target, *holder, *array, *mortal;
+  struct dice dice;
+  void *targets[TAGGED];
+  bool is_reached[TAGGED];
+  char *holders[HOLDERS];
+  size_t finalized;
+  uint64_t left[HOLDERS][TAGGED_BYTES / 4]; /* expected by finalizers */
+};
+
+static struct tagged tagged;
+
+static bool is_immediate(uint64_t slot) {
+  return tagged.mask != 0 && (slot & tagged.mask) == tagged.value;
+}
+
+static uint64_t slot_get(const char *object, size_t i) {
+  if (tagged.unit == 8) return ((const uint64_t *)(const void *)object)[i];
+  return ((const uint32_t *)(const void *)object)[i];
+}
+
+static void slot_set(char *object, size_t i, uint64_t slot) {
+  if (tagged.unit == 8) {
+    ((uint64_t *)(void *)object)[i] = slot;
+  } else {
+    ((uint32_t *)(void *)object)[i] = (uint32_t)slot;
+  }
+}
+
+/* Slots hold numbers that would be references, but for some bits; references with bits
+ * that point into the object; and nothing. Returns the target's number, or -1. */
+static int any_slot(uint64_t *slot) {
+  const int target = (int)dice_roll(&tagged.dice, TAGGED);
+  uint64_t ref = tagged.unit == 8 ? (uintptr_t)tagged.targets[target]
+                                  : mirt_encode(tagged.cage, tagged.targets[target]);
+  ref |= dice_roll(&tagged.dice, 8);
+  if (dice_roll(&tagged.dice, 2) == 0) { /* an immediate value that looks like it */
+    *slot = (ref & ~tagged.mask) | tagged.value;
+    return -1;
+  }
+  *slot = is_immediate(ref) ? 0 : ref;
+  return *slot == 0 ? -1 : target;
+}
+
+static bool finalize_tagged(void *object, size_t size, void *argument) {
+  require(argument == &tagged && size == TAGGED_BYTES);
+  for (size_t i = 0; i < HOLDERS; i++) {
+    if (tagged.holders[i] != object) continue;
+    for (size_t k = 0; k < TAGGED_BYTES / tagged.unit; k++) {
+      require(slot_get(object, k) == tagged.left[i][k]);
+    }
+    tagged.finalized++;
+    return false;
+  }
+  require(!"known");
+  return false;
+}
+
+static void tagged_begin(int number) {
+  static const mirt_cage_options_t cages[] = {{.size = 64 * MiB},
+                                              {.size = 64 * MiB, .shift = 3}};
+  memset(&tagged, 0, sizeof tagged);
+  tagged.dice = dice_new(9000 + (uint64_t)number);
+  const int cage = tagged_cases[number].cage;
+  tagged.runtime = runtime_new(cage == 0 ? NULL : &cages[cage - 1], 64 * MiB);
+  tagged.cage = mirt_runtime_cage(tagged.runtime);
+  tagged.unit = tagged_cases[number].unit;
+  tagged.mask = tagged_cases[number].mask;
+  tagged.value = tagged_cases[number].value;
+  mirt_type_options_t options = {.size = TAGGED_BYTES, .alignment = TAGGED_BYTES};
+  tagged.target = type_with(tagged.runtime, &options);
+  options.slot_size = tagged.unit;
+  options.immediate_mask = tagged.mask;
+  options.immediate_value = tagged.value;
+  options.is_array = true;
+  tagged.array = type_with(tagged.runtime, &options);
+  options.is_array = false;
+  static const uint64_t map[1] = {UINT64_MAX};
+  options.map = map;
+  options.map_slots = TAGGED_BYTES / tagged.unit;
+  tagged.holder = type_with(tagged.runtime, &options);
+  options.finalize = finalize_tagged;
+  options.arg = &tagged;
+  tagged.mortal = type_with(tagged.runtime, &options);
+  tagged.mutator = mutator_bound(tagged.runtime);
+}
+
+/* Loop test: tagged_cases. */
+START_TEST(test_immediate) {
+  tagged_begin(_i);
+  const size_t slots = TAGGED_BYTES / tagged.unit;
+  for (int round = 0; round < TEST_ROUNDS(40); round++) {
+    for (size_t i = 0; i < TAGGED; i++) {
+      tagged.is_reached[i] = false;
+      tagged.targets[i] = mirt_new_zeroed(tagged.mutator, tagged.target);
+      require((uintptr_t)tagged.targets[i] % TAGGED_BYTES == 0);
+    }
+    static int wanted[HOLDERS][TAGGED_BYTES / 4];
+    void *roots[HOLDERS + 1] = {NULL};
+    size_t root_count = 0, dying = 0;
+    for (size_t i = 0; i < HOLDERS; i++) {
+      const mirt_type_t *type = i % 3 == 0   ? tagged.array
+                                : i % 3 == 1 ? tagged.holder
+                                             : tagged.mortal;
+      tagged.holders[i] = mirt_new_zeroed(tagged.mutator, type);
+      const bool is_root = type != tagged.mortal;
+      if (is_root) roots[root_count++] = tagged.holders[i];
+      dying += !is_root;
+      for (size_t k = 0; k < slots; k++) {
+        uint64_t slot = 0;
+        const int target = wanted[i][k] = any_slot(&slot);
+        slot_set(tagged.holders[i], k, slot);
+        if (is_root && target >= 0) tagged.is_reached[target] = true;
+      }
+    }
+    size_t reached = 0;
+    for (size_t i = 0; i < TAGGED; i++) reached += tagged.is_reached[i];
+    /* Before finalizers are called, references to what died become null. */
+    for (size_t i = 2; i < HOLDERS; i += 3) {
+      for (size_t k = 0; k < slots; k++) {
+        const bool is_dead = wanted[i][k] >= 0 && !tagged.is_reached[wanted[i][k]];
+        tagged.left[i][k] = is_dead ? 0 : slot_get(tagged.holders[i], k);
+      }
+    }
+    tagged.finalized = 0;
+    const mirt_gc_options_t options = {.markers = 1 + (unsigned)round % 2,
+                                       .is_lazy = round % 3 == 0};
+    const mirt_gc_stats_t stats = collect(tagged.runtime, roots, &options);
+    sweep_rest(tagged.runtime);
+    ck_assert_uint_eq(stats.live_objects, root_count + reached);
+    ck_assert_uint_eq(tagged.finalized, dying);
+    for (size_t i = 0; i < TAGGED; i++) {
+      require(is_object(tagged.runtime, tagged.targets[i]) == tagged.is_reached[i]);
+    }
+    collect(tagged.runtime, NULL, NULL);
+    ck_assert_uint_eq(live_bytes(tagged.runtime), 0);
+  }
+  runtime_end(tagged.runtime, tagged.mutator);
   assert_no_errors();
 }
 END_TEST
@@ -2086,7 +2612,14 @@ int main(void) {
   TCase *weak = case_begin(suite, "weak");
   tcase_add_test(weak, test_weak);
   tcase_add_loop_test(weak, test_ephemeron_chain, 0, 2);
-  tcase_add_test(weak, test_weak_model);
+  tcase_add_loop_test(weak, test_weak_model, 0, 2);
+  tcase_add_test(weak, test_weak_owner);
+  tcase_add_test(weak, test_weak_tables);
+  tcase_add_test(weak, test_weak_errors);
+  tcase_add_loop_test(weak, test_finalizer_and_ephemerons, 0, 4);
+  tcase_add_test(weak, test_ephemeron_of_what_was_let_go);
+  TCase *immediate = case_begin(suite, "immediate");
+  tcase_add_loop_test(immediate, test_immediate, 0, (int)COUNT_OF(tagged_cases));
   TCase *finalizers = case_begin(suite, "finalizers");
   tcase_add_loop_test(finalizers, test_finalizers, 0, 3);
   tcase_add_test(finalizers, test_finalizers_later);

@@ -14,7 +14,7 @@
 #include <spawn.h>
 #include <sys/mman.h>
 
-#include <mirt/arena.h>
+#include <mirt.h>
 
 #include "arena/arena.h"
 #include "base/bits.h"
@@ -707,6 +707,249 @@ START_TEST(child_purges) {
   for (size_t i = 0; i < COUNT_OF(arenas.ids); i++) {
     ck_assert_int_eq(mirt_arena_destroy(arenas.ids[i]), 0);
   }
+}
+END_TEST
+
+/* ---- runtimes of other threads ---- */
+
+/* A virtual machine of two threads, of which the one forks, and the other is lost in the
+ * child with its mutator. Objects are of two words: a number, and its complement. */
+#define VM_ROOTS 200000
+
+struct vm {
+  struct gate gate;
+  mirt_runtime_t *runtime;
+  mirt_type_t *type;
+  mirt_mutator_t *own, *lost; /* the forking thread's, and the other's */
+  size_t lost_objects;        /* that the other makes */
+  bool is_lazy;               /* it has begun a lazy collection, and sweeps */
+  atomic_word phase;          /* 1: the other has begun to sweep, 2: it shall end */
+  size_t root_count;
+  uintptr_t *roots[VM_ROOTS + 4000];
+};
+
+static struct vm vm;
+
+static void vm_mark_roots(mirt_marker_t *marker, void *argument) {
+  (void)argument;
+  for (size_t i = 0; i < vm.root_count; i++) mirt_mark(marker, vm.roots[i]);
+}
+
+static uintptr_t *vm_new(mirt_mutator_t *mutator) {
+  uintptr_t *p = mirt_new_zeroed(mutator, vm.type);
+  if (p == NULL) abort();
+  return p;
+}
+
+static void vm_new_root(mirt_mutator_t *mutator) {
+  uintptr_t *p = vm_new(mutator);
+  p[0] = vm.root_count;
+  p[1] = ~p[0];
+  vm.roots[vm.root_count++] = p;
+}
+
+static void vm_collect(bool is_lazy) {
+  const mirt_gc_options_t options = {.is_lazy = is_lazy};
+  if (mirt_collect(vm.runtime, vm_mark_roots, NULL, &options, NULL) != 0) abort();
+}
+
+/* Are all roots there, and are they as they were made? An object that is handed out twice
+ * has another number. */
+static bool vm_roots_are_whole(void) {
+  for (size_t i = 0; i < vm.root_count; i++) {
+    const uintptr_t *p = vm.roots[i];
+    mirt_found_t found;
+    if (p[0] != i || p[1] != ~i) return false;
+    if (!mirt_find(vm.runtime, (uintptr_t)p, &found)) return false;
+    if (found.object != p || found.type != vm.type) return false;
+  }
+  return true;
+}
+
+static void vm_begin(size_t size, size_t lost_objects, bool is_lazy) {
+  memset(&vm, 0, sizeof vm);
+  vm.gate = (struct gate)GATE_CLOSED;
+  vm.lost_objects = lost_objects;
+  vm.is_lazy = is_lazy;
+  const mirt_runtime_options_t options = {.size = 256 * MiB};
+  ck_assert_int_eq(mirt_runtime_create(&options, &vm.runtime), 0);
+  vm.type = mirt_type_new(vm.runtime, &(mirt_type_options_t){.size = size});
+  vm.own = mirt_mutator_create_in(vm.runtime);
+  vm.lost = mirt_mutator_create_in(vm.runtime);
+  ck_assert(vm.type != NULL && vm.own != NULL && vm.lost != NULL);
+}
+
+static void vm_end(void) {
+  if (mirt_mutator_current() == vm.own) {
+    ck_assert_int_eq(mirt_mutator_unbind(vm.own), 0);
+  }
+  ck_assert_int_eq(mirt_runtime_destroy(vm.runtime), 0);
+}
+
+/* Collects, allocates, ends the runtime. */
+static void vm_go_on(void *argument) {
+  const int round = *(const int *)argument;
+  if (mirt_mutator_current() != vm.own) child_require(mirt_mutator_bind(vm.own) == 0);
+  /* The first ones adopt what the lost mutator has had, or are from cells of before. */
+  for (int i = 0; i < round % 7; i++) vm_new_root(vm.own);
+  vm_collect(round % 3 == 0);
+  child_require(vm_roots_are_whole());
+  for (int i = 0; i < 3000; i++) vm_new_root(vm.own);
+  child_require(vm_roots_are_whole());
+  for (int i = 0; i < 3000; i++) vm_new(vm.own); /* dies */
+  vm_collect(round % 2 == 0);
+  child_require(vm_roots_are_whole());
+  vm_collect(false);
+  mirt_type_stats_t stats;
+  child_require(mirt_type_stats(vm.type, &stats));
+  child_require(stats.objects == vm.root_count);
+  vm.root_count = 0;
+  vm_collect(false);
+  child_require(mirt_type_stats(vm.type, &stats));
+  child_require(stats.objects == 0);
+  child_require(mirt_mutator_unbind(vm.own) == 0);
+  child_require(mirt_runtime_destroy(vm.runtime) == 0);
+  child_require(use_default_heap(1));
+  child_require(errors_total() == 0);
+}
+
+/* Has a mutator bound, with free blocks in its cell, when the other thread forks. */
+static void *vm_hold(void *argument) {
+  (void)argument;
+  if (mirt_mutator_bind(vm.lost) != 0) abort();
+  for (size_t i = 0; i < vm.lost_objects; i++) {
+    if (i % 3 == 0) {
+      vm_new_root(vm.lost);
+    } else {
+      vm_new(vm.lost);
+    }
+  }
+  if (vm.is_lazy) {
+    vm_collect(true);
+    for (size_t i = 0; i < vm.lost_objects / 4; i++) vm_new(vm.lost);
+  }
+  gate_arrive(&vm.gate);
+  if (mirt_mutator_unbind(vm.lost) != 0) abort();
+  return NULL;
+}
+
+/* Loop test: with few objects or many, swept or in part. */
+START_TEST(child_goes_on_with_a_runtime) {
+  if (!can_fork()) return;
+  static const size_t sizes[] = {16, 64, 1000, 20000};
+  static const size_t counts[] = {10, 5000, 3000, 20};
+  for (int k = 0; k < 8; k++) {
+    vm_begin(sizes[_i], counts[_i], k % 2 == 1);
+    const pthread_t thread = thread_start(vm_hold, NULL);
+    gate_await(&vm.gate, 1);
+    if (k % 4 < 2) ck_assert_int_eq(mirt_mutator_bind(vm.own), 0);
+    if (k % 4 == 0) vm_new_root(vm.own); /* it has a cell of its own, too */
+    ck_assert_int_eq(forked(vm_go_on, &k), 0);
+    gate_open(&vm.gate);
+    thread_wait(thread);
+    ck_assert(vm_roots_are_whole());
+    vm_end();
+  }
+  assert_no_errors();
+}
+END_TEST
+
+/* Sweeps one page after the other, since it allocates, while the other thread forks. */
+static void *vm_sweep(void *argument) {
+  (void)argument;
+  if (mirt_mutator_bind(vm.lost) != 0) abort();
+  for (size_t i = 0; i < vm.lost_objects; i++) {
+    if (i % 16 != 0) {
+      vm_new_root(vm.lost);
+    } else {
+      vm_new(vm.lost);
+    }
+  }
+  vm_collect(true);
+  atomic_store_release(&vm.phase, 1);
+  for (size_t i = 0; i < vm.lost_objects; i++) vm_new(vm.lost);
+  while (atomic_load_acquire(&vm.phase) < 2) sched_yield();
+  if (mirt_mutator_unbind(vm.lost) != 0) abort();
+  return NULL;
+}
+
+START_TEST(child_sweeps_what_another_thread_was_sweeping) {
+  if (!can_fork()) return;
+  int failed = 0;
+  for (int i = 0; i < 40; i++) {
+    vm_begin(16, VM_ROOTS / TEST_ROUNDS(8), false);
+    const pthread_t thread = thread_start(vm_sweep, NULL);
+    while (atomic_load_acquire(&vm.phase) == 0) sched_yield();
+    for (int k = i % 8; k > 0; k--) sched_yield(); /* sooner or later */
+    failed += forked(vm_go_on, &i) != 0;
+    atomic_store_release(&vm.phase, 2);
+    thread_wait(thread);
+    ck_assert(vm_roots_are_whole());
+    vm_end();
+  }
+  ck_assert_int_eq(failed, 0);
+  assert_no_errors();
+}
+END_TEST
+
+/* Takes the locks of a runtime and of a safepoint all the time. */
+static mirt_safepoint_t *vm_safepoint;
+
+static void *vm_make_references(void *argument) {
+  (void)argument;
+  mirt_safepoint_attach(vm_safepoint);
+  atomic_store_release(&vm.phase, 1);
+  while (atomic_load_acquire(&vm.phase) < 2) {
+    mirt_weak_delete(vm.runtime, mirt_weak_new(vm.runtime, vm.roots[0], NULL));
+    mirt_mutator_t *mutator = mirt_mutator_create_in(vm.runtime);
+    if (mutator == NULL || mirt_mutator_destroy(mutator) != 0) abort();
+  }
+  mirt_safepoint_detach(vm_safepoint);
+  return NULL;
+}
+
+static void vm_use_all(void *argument) {
+  mirt_weak_t *weak = mirt_weak_new(vm.runtime, vm.roots[0], NULL);
+  child_require(weak != NULL);
+  mirt_mutator_t *mutator = mirt_mutator_create_in(vm.runtime);
+  child_require(mutator != NULL);
+  const mirt_type_options_t options = {.size = 32};
+  mirt_type_t *type = mirt_type_new(vm.runtime, &options);
+  child_require(type != NULL);
+  child_require(mirt_mutator_unbind(vm.own) == 0);
+  child_require(mirt_mutator_bind(mutator) == 0);
+  child_require(mirt_new(mutator, type) != NULL);
+  mirt_safepoint_t *safepoint = mirt_safepoint_create(); /* of its own */
+  child_require(safepoint != NULL);
+  mirt_safepoint_attach(safepoint);
+  child_require(mirt_safepoint_request(safepoint));
+  vm_collect(false);
+  mirt_safepoint_resume(safepoint);
+  mirt_safepoint_detach(safepoint);
+  child_require(mirt_safepoint_destroy(safepoint) == 0);
+  child_require(mirt_weak_get(weak) == vm.roots[0]);
+  mirt_weak_delete(vm.runtime, weak);
+  child_require(mirt_mutator_unbind(mutator) == 0);
+  vm_go_on(argument);
+}
+
+START_TEST(child_finds_the_locks_of_a_runtime_free) {
+  if (!can_fork()) return;
+  vm_begin(64, 0, false);
+  ck_assert_int_eq(mirt_mutator_bind(vm.own), 0);
+  vm_new_root(vm.own);
+  vm_safepoint = mirt_safepoint_create();
+  const pthread_t thread = thread_start(vm_make_references, NULL);
+  while (atomic_load_acquire(&vm.phase) == 0) sched_yield();
+  int failed = 0;
+  for (int i = 0; i < TEST_ROUNDS(80); i++) failed += forked(vm_use_all, &i) != 0;
+  atomic_store_release(&vm.phase, 2);
+  thread_wait(thread);
+  ck_assert_int_eq(failed, 0);
+  ck_assert(vm_roots_are_whole());
+  ck_assert_int_eq(mirt_safepoint_destroy(vm_safepoint), 0);
+  vm_end();
+  assert_no_errors();
 }
 END_TEST
 
@@ -1722,6 +1965,9 @@ static void add_fork_tests(TCase *c) {
   tcase_add_loop_test(c, child_destroys_an_arena_that_was_viewed, 0, 2);
   tcase_add_test(c, child_can_fill_an_arena);
   tcase_add_test(c, child_purges);
+  tcase_add_loop_test(c, child_goes_on_with_a_runtime, 0, 4);
+  tcase_add_test(c, child_sweeps_what_another_thread_was_sweeping);
+  tcase_add_test(c, child_finds_the_locks_of_a_runtime_free);
 }
 
 static void add_thread_tests(TCase *c) {

@@ -1979,7 +1979,7 @@ START_TEST(test_fill_dead) {
     }
   }
   size_t calls = hunt.calls;
-  for (int i = 0; i < TEST_ROUNDS(1500); i++) {
+  for (int i = 0; i < TEST_ROUNDS(600); i++) {
     const size_t which = dice_roll(&hunt.dice, HUNTED - (i % 40 != 0));
     const unsigned way = (unsigned)dice_roll(&hunt.dice, HUNT_WAYS);
     unsigned char *object = hunt_new(which, way);
@@ -2411,6 +2411,8 @@ static void keep_text(const char *text, void *argument) {
 /* The line names the function, the type and the values. */
 START_TEST(test_messages) {
   char text[512] = "";
+  const long most = mi_option_get(mi_option_max_errors);
+  mi_option_set(mi_option_max_errors, -1);
   mirt_runtime_t *runtime = runtime_plain();
   mirt_mutator_t *mutator = mutator_bound(runtime);
   const mirt_type_t *fixed =
@@ -2445,6 +2447,7 @@ START_TEST(test_messages) {
                     "%s", text);
     }
   }
+  mi_option_set(mi_option_max_errors, most);
   runtime_end(runtime, mutator);
   assert_no_errors();
 }

@@ -158,11 +158,11 @@ void owner_unbind(void) {
   atomic_store_release(&owner->bound, 0);
 }
 
-bool owner_destroy(struct owner *owner) {
-  if (!atomic_compare_and_swap_full(&owner->bound, 0, 1)) return false;
-  owner_give(owner);
-  return true;
+bool owner_claim(struct owner *owner) {
+  return atomic_compare_and_swap_full(&owner->bound, 0, 1);
 }
+
+void owner_destroy(struct owner *owner) { owner_give(owner); }
 
 /* ---- fork ---- */
 

@@ -64,8 +64,11 @@ bool owner_bind(struct owner *owner);
 /* The current owner is a mutator: the owner below it becomes current again. */
 void owner_unbind(void);
 
-/* End a mutator. Returns false when it is bound. */
-bool owner_destroy(struct owner *owner);
+/* Keep threads from binding a mutator. Returns false when it is bound. */
+bool owner_claim(struct owner *owner);
+
+/* End a mutator that the caller has claimed. */
+void owner_destroy(struct owner *owner);
 
 /* An owner was made for an allocation, which has been done: it ends now if its thread is
  * ending, since nobody would end it later. */

@@ -274,7 +274,7 @@ static void finalize(struct collection *collection, void *object) {
   const bool stays = type->finalize(object, page->block_size, type->arg);
   collection->finalizing = NULL;
   if (stays) return;
-  /* It had none before, and nobody else can make one. */
+  /* There were none to it before, and nobody else can make one. */
   if (collection->runtime->weak_made != weak_made) {
     weak_forget(collection->runtime, object);
   }

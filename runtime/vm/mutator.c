@@ -112,11 +112,13 @@ mirt_mutator_t *mirt_mutator_current(void) {
 int mirt_mutator_destroy(mirt_mutator_t *mutator) {
   if (mutator == NULL) return fails(EINVAL, "mirt_mutator_destroy", mutator, "is none");
   mirt_runtime_t *runtime = mutator->runtime;
-  if (!owner_destroy(mutator->owner)) {
+  if (!owner_claim(mutator->owner)) {
     return fails(EBUSY, "mirt_mutator_destroy", mutator, "is bound");
   }
+  /* First: the child of a fork finds no mutator whose owner has ended. */
+  if (runtime != NULL) runtime_remove(runtime, mutator);
+  owner_destroy(mutator->owner);
   if (runtime != NULL) {
-    runtime_remove(runtime, mutator);
     const size_t count = atomic_load_acquire(&runtime->type_count);
     for (size_t i = 0; i < count; i++) {
       struct cell *cell = mutator_cell(mutator, &runtime->types[i].public);

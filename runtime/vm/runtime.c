@@ -128,7 +128,7 @@ static bool take_mutators(mirt_runtime_t *runtime) {
   for (mirt_mutator_t *mutator = runtime->mutators; mutator != NULL;
        mutator = mutator->next) {
     if (mutator->owner->is_lost) continue; /* its thread is in the parent of a fork */
-    if (atomic_compare_and_swap_full(&mutator->owner->bound, 0, 1)) continue;
+    if (owner_claim(mutator->owner)) continue;
     for (mirt_mutator_t *taken = runtime->mutators; taken != mutator;
          taken = taken->next) {
       atomic_store_release(&taken->owner->bound, 0);

@@ -172,7 +172,9 @@ void weak_forget(mirt_runtime_t *runtime, const void *object) {
        block = block->older) {
     for (size_t i = 0; i < BLOCK_RECORDS; i++) {
       mirt_weak_t *weak = &block->records[i];
-      if (weak->object != object) continue;
+      if (is_free(weak)) continue;
+      if (weak->value == object) weak->value = NULL;
+      if (weak->object != object && weak->owner != object) continue;
       weak->object = weak->value = weak->owner = NULL;
     }
   }

@@ -16,7 +16,7 @@ bool weak_mark_values(mirt_marker_t *marker, bool oldest_first);
 /* Clear the references to objects without a mark. Returns how many. */
 size_t weak_clear(mirt_runtime_t *runtime);
 
-/* Clear the references to one object. */
+/* Clear the references to one object, and those that it owns. */
 void weak_forget(mirt_runtime_t *runtime, const void *object);
 
 /* Give the records' memory back: the runtime ends. */
