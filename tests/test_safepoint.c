@@ -5,7 +5,7 @@
  * test_gc.c, too.
  *
  * Words on a stack are taken for references conservatively, so what is left there by
- * chance may keep an object: tests require that most die, and that all live which have to.
+ * chance may keep an object: tests require that most die, and all live which have to.
  */
 #include "test.h"
 
