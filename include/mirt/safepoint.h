@@ -85,7 +85,8 @@ static inline void mirt_safepoint_poll(mirt_safepoint_t* safepoint) {
 }
 
 /* Around what may block: between the two the thread counts as stopped, and may not touch
- * objects. Entering waits while the world is stopped. An attached thread. */
+ * objects. Entering waits while the world is stopped. An attached thread; a function that leaves
+ * does not return before it has entered again, if the thread is attached with its stack. */
 mi_decl_export void mirt_safepoint_leave(mirt_safepoint_t* safepoint);
 mi_decl_export void mirt_safepoint_enter(mirt_safepoint_t* safepoint);
 

@@ -65,7 +65,7 @@ static struct owner *owner_take(mirt_mutator_t *mutator) {
 }
 
 /* Nobody uses it any more. */
-static void owner_give(struct owner *owner) {
+void owner_destroy(struct owner *owner) {
   while (owner->heaps != NULL) heap_abandon(owner->heaps);
   stats_subtract(&stats.owners, 1);
   owner->is_in_use = false;
@@ -114,7 +114,7 @@ void owner_end(void) {
   struct owner *owner = current.owner;
   if (owner == NULL) return;
   make_current(NULL);
-  owner_give(owner);
+  owner_destroy(owner);
 }
 
 /* A destructor that runs after this one may allocate again: the owner made for that ends with
@@ -161,8 +161,6 @@ void owner_unbind(void) {
 bool owner_claim(struct owner *owner) {
   return atomic_compare_and_swap_full(&owner->bound, 0, 1);
 }
-
-void owner_destroy(struct owner *owner) { owner_give(owner); }
 
 /* ---- fork ---- */
 

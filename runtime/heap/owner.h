@@ -67,7 +67,7 @@ void owner_unbind(void);
 /* Keep threads from binding a mutator. Returns false when it is bound. */
 bool owner_claim(struct owner *owner);
 
-/* End a mutator that the caller has claimed. */
+/* End an owner, bound to no thread any more: its heaps are abandoned, its record is free. */
 void owner_destroy(struct owner *owner);
 
 /* An owner was made for an allocation, which has been done: it ends now if its thread is
