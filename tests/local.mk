@@ -143,7 +143,8 @@ EXTRA_DIST += $(test_scripts) \
 	tests/override/program.py \
 	tests/override/program.rb \
 	tests/override/program.sh \
-	tests/override/thread_local.cpp
+	tests/override/thread_local.cpp \
+	tests/valgrind.supp
 
 if TESTS_ENABLED
 check_PROGRAMS += $(check_programs) tests/stress
