@@ -150,16 +150,26 @@ static uint64_t dead_blocks(const struct page *page, size_t group) {
          page_group_mask(page, group);
 }
 
-static bool queue_page(struct page *page, void *argument) {
-  struct collection *collection = argument;
-  const struct type *type = page_type(collection->runtime, page);
-  if (type == NULL || type->finalize == NULL) return true;
+typedef void dead_function(struct collection *collection, void *object);
+
+/* Call f for each object of a page that dies. */
+static void for_each_dead(struct collection *collection, const struct page *page,
+                          dead_function *f) {
   const size_t count = atomic_load_relaxed(&page->group_count);
   for (size_t i = 0; i < count; i++) {
     for (uint64_t left = dead_blocks(page, i); left != 0; left &= left - 1) {
-      queue(collection, page_block(page, i * WORD_BITS + bits_lowest(left)));
+      f(collection, page_block(page, i * WORD_BITS + bits_lowest(left)));
     }
   }
+}
+
+static bool has_finalizer(const struct collection *collection, const struct page *page) {
+  const struct type *type = page_type(collection->runtime, page);
+  return type != NULL && type->finalize != NULL;
+}
+
+static bool queue_page(struct page *page, void *collection) {
+  if (has_finalizer(collection, page)) for_each_dead(collection, page, queue);
   return true;
 }
 
@@ -183,7 +193,8 @@ static bool slot_is_dead(const mirt_runtime_t *runtime, const struct type *type,
          page_type(runtime, page) != NULL && !mirt_is_marked(runtime, object);
 }
 
-static void forget_dead_slots(const mirt_runtime_t *runtime, char *object) {
+static void forget_dead_slots(struct collection *collection, void *object) {
+  const mirt_runtime_t *runtime = collection->runtime;
   const struct page *page = page_map_find(object);
   const struct type *type = page_type(runtime, page);
   if (type->slot_size == 0) return;
@@ -192,31 +203,21 @@ static void forget_dead_slots(const mirt_runtime_t *runtime, char *object) {
     const bool is_mapped =
         i < type->map_slots && ((type->map[i / 64] >> (i % 64)) & 1) != 0;
     const bool is_element = type->is_array && i * type->slot_size >= type->array_offset;
-    char *slot = object + i * type->slot_size;
+    char *slot = (char *)object + i * type->slot_size;
     if ((is_mapped || is_element) && slot_is_dead(runtime, type, slot)) {
       memset(slot, 0, type->slot_size);
     }
   }
 }
 
-static bool forget_page(struct page *page, void *argument) {
-  const struct collection *collection = argument;
-  const struct type *type = page_type(collection->runtime, page);
-  if (type == NULL || type->finalize == NULL) return true;
-  const size_t count = atomic_load_relaxed(&page->group_count);
-  for (size_t i = 0; i < count; i++) {
-    for (uint64_t left = dead_blocks(page, i); left != 0; left &= left - 1) {
-      forget_dead_slots(collection->runtime,
-                        page_block(page, i * WORD_BITS + bits_lowest(left)));
-    }
-  }
+static bool forget_page(struct page *page, void *collection) {
+  if (has_finalizer(collection, page)) for_each_dead(collection, page, forget_dead_slots);
   return true;
 }
 
 static bool keep_page(struct page *page, void *argument) {
   struct collection *collection = argument;
-  const struct type *type = page_type(collection->runtime, page);
-  if (type == NULL || type->finalize == NULL) return true;
+  if (!has_finalizer(collection, page)) return true;
   const size_t count = atomic_load_relaxed(&page->group_count);
   for (size_t i = 0; i < count; i++) {
     const uint64_t dead = dead_blocks(page, i);
@@ -240,7 +241,7 @@ static void keep_object(struct collection *collection, void *object) {
   if (page == NULL) return; /* the program has freed what it could not reach */
   const size_t index = page_block_index(page, object);
   if (page_is_marked(page, index)) return;
-  forget_dead_slots(collection->runtime, object);
+  forget_dead_slots(collection, object);
   keep(collection, page, index / WORD_BITS, (uint64_t)1 << (index % WORD_BITS));
 }
 
@@ -338,14 +339,9 @@ static void sweep_owned(struct page *page, struct sweep *sweep) {
   if (swept.is_free) cell_retire_if_free(page_cell(page), page);
 }
 
-static void fill_dead(const struct page *page) {
-  const size_t count = atomic_load_relaxed(&page->group_count);
-  for (size_t i = 0; i < count; i++) {
-    for (uint64_t left = dead_blocks(page, i); left != 0; left &= left - 1) {
-      char *object = page_block(page, i * WORD_BITS + bits_lowest(left));
-      memset(object, MIRT_DEAD_BYTE, page->block_size);
-    }
-  }
+static void fill_dead(struct collection *collection, void *object) {
+  (void)collection;
+  memset(object, MIRT_DEAD_BYTE, page_map_find(object)->block_size);
 }
 
 /* What is needed of a page that comes soon is in the caches by then. Inline, or the compiler
@@ -370,7 +366,9 @@ static bool sweep_page(struct page *page, void *argument) {
   if (page_type(sweep->collection->runtime, page) == NULL) return true;
   const uintptr_t state = atomic_load_acquire(&page->state);
   const uint32_t owner = page_state_owner(state);
-  if (unlikely(sweep->collection->runtime->fills_dead)) fill_dead(page);
+  if (unlikely(sweep->collection->runtime->fills_dead)) {
+    for_each_dead(sweep->collection, page, fill_dead);
+  }
   if (atomic_flag_get(&page->is_large)) {
     add_swept(sweep, page, page_count_marks(page));
     sweep_large(page);

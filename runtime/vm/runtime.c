@@ -123,16 +123,20 @@ int mirt_runtime_create(const mirt_runtime_options_t *options, mirt_runtime_t **
 
 /* ---- the end ---- */
 
+/* Let threads bind the mutators before `end` again, but for those whose thread is in the parent
+ * of a fork: they have not been taken. */
+static void release_mutators(mirt_runtime_t *runtime, const mirt_mutator_t *end) {
+  for (mirt_mutator_t *m = runtime->mutators; m != end; m = m->next) {
+    if (!m->owner->is_lost) atomic_store_release(&m->owner->bound, 0);
+  }
+}
+
 /* Take the mutators, so that no thread binds one; or none, if one is bound. */
 static bool take_mutators(mirt_runtime_t *runtime) {
   for (mirt_mutator_t *mutator = runtime->mutators; mutator != NULL;
        mutator = mutator->next) {
-    if (mutator->owner->is_lost) continue; /* its thread is in the parent of a fork */
-    if (owner_claim(mutator->owner)) continue;
-    for (mirt_mutator_t *taken = runtime->mutators; taken != mutator;
-         taken = taken->next) {
-      atomic_store_release(&taken->owner->bound, 0);
-    }
+    if (mutator->owner->is_lost || owner_claim(mutator->owner)) continue;
+    release_mutators(runtime, mutator);
     return false;
   }
   return true;
@@ -191,9 +195,7 @@ int mirt_runtime_destroy(mirt_runtime_t *runtime) {
     return fails(EBUSY, "mirt_runtime_destroy", "a mutator is bound");
   }
   if (has_foreign_heaps(runtime)) {
-    for (mirt_mutator_t *m = runtime->mutators; m != NULL; m = m->next) {
-      atomic_store_release(&m->owner->bound, 0);
-    }
+    release_mutators(runtime, NULL);
     return fails(EBUSY, "mirt_runtime_destroy", "a heap is bound to its arena");
   }
   destroy_mutators(runtime);
@@ -206,10 +208,7 @@ int mirt_runtime_destroy(mirt_runtime_t *runtime) {
   weak_release(runtime);
   gc_release(runtime);
   const size_t count = atomic_load_relaxed(&runtime->type_count);
-  for (size_t i = 0; i < count; i++) {
-    const struct type *type = &runtime->types[i];
-    if (type->map_bytes != 0) os_release((void *)type->map, type->map_bytes);
-  }
+  for (size_t i = 0; i < count; i++) type_release_map(&runtime->types[i]);
   pthread_mutex_destroy(&runtime->lock);
   os_release_guarded(runtime, runtime->mapping_size);
   return 0;

@@ -107,6 +107,9 @@ static inline struct type *page_type(const mirt_runtime_t *runtime,
   return type_of_tag(runtime, page_kind_tag(atomic_load_relaxed(&page->kind)));
 }
 
+/* Give the memory of a type's map back, if it has any of its own. */
+void type_release_map(struct type *type);
+
 /* Call f for each cell of each heap of the runtime's mutators. The world is stopped. */
 void runtime_for_each_cell(mirt_runtime_t *runtime, void (*f)(struct cell *cell));
 

@@ -105,7 +105,7 @@ static bool copy_map(struct type *type, const mirt_type_options_t *options) {
   return true;
 }
 
-static void release_map(struct type *type) {
+void type_release_map(struct type *type) {
   if (type->map_bytes != 0) os_release((void *)type->map, type->map_bytes);
 }
 
@@ -129,7 +129,7 @@ static struct type *make(mirt_runtime_t *runtime, const mirt_type_options_t *opt
   }
   const int tag = choose_tag(runtime, options);
   if (tag == 0) {
-    release_map(type);
+    type_release_map(type);
     if (options->tag == 0) {
       log_error(ENOSPC, "mirt_type_new", "there is no tag left");
     } else {

@@ -27,6 +27,10 @@ uint64_t clock_nanoseconds(void) {
   return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+void print_figure(const char *figure, const char *unit, double value) {
+  printf("%s\t%s\t%.9g\n", figure, unit, value);
+}
+
 const char *malloc_provider(void) {
   Dl_info info;
   void *address = dlsym(RTLD_NEXT, "malloc");

@@ -29,6 +29,9 @@ void *array_map(size_t count, size_t element_size);
 
 uint64_t clock_nanoseconds(void);
 
+/* Prints a line: what it is, its unit, how much. */
+void print_figure(const char *figure, const char *unit, double value);
+
 /* The file that malloc comes from. A library that could not be preloaded, or that defines
    no malloc, would otherwise leave us measuring the C library under another name. */
 const char *malloc_provider(void);

@@ -16,10 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static void print_figure(const char *figure, const char *unit, double value) {
-  printf("%s\t%s\t%.9g\n", figure, unit, value);
-}
-
 /* The largest memory the process ever held, as the kernel counts it. */
 static double peak_mib(void) {
   char line[256];

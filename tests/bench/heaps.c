@@ -59,11 +59,6 @@ static void library_load(const char *path) {
 
 /* ---- figures ---- */
 
-/* One line for each: what it is, its unit, how much. */
-static void print_figure(const char *figure, const char *unit, double value) {
-  printf("%s\t%s\t%.9g\n", figure, unit, value);
-}
-
 static void print_time(const char *figure, uint64_t nanoseconds) {
   print_figure(figure, "ms", (double)nanoseconds / 1e6);
 }

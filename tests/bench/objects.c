@@ -57,10 +57,6 @@ static void own_begin(size_t size) {
 
 /* ---- figures ---- */
 
-static void print_figure(const char *figure, const char *unit, double value) {
-  printf("%s\t%s\t%.9g\n", figure, unit, value);
-}
-
 static void print_each(const char *figure, uint64_t nanoseconds, uint64_t operations) {
   print_figure(figure, "ns", (double)nanoseconds / (double)operations);
 }
