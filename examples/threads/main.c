@@ -282,9 +282,12 @@ int main(int argc, char **argv) {
   self->root_count = 0;
   run_workers();
 
-  /* The threads have ended, and what they made is still there: the documents. */
+  /* The threads have ended, and what they made is still there: the documents; and a text
+   * that only a root of this thread leads to. */
+  text_new(self);
   check(mirt_safepoint_request(world.safepoint));
   const size_t live = world_collect();
+  self->root_count = 0;
   world.table = NULL;
   check(world_collect() == 0);
   mirt_safepoint_resume(world.safepoint);
