@@ -133,7 +133,8 @@ stress: tests/stress$(EXEEXT)
 test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh \
 	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_threads.sh \
 	tests/test_doc.sh \
-	tests/test_fast_path.sh
+	tests/test_fast_path.sh \
+	tests/test_bench.sh
 EXTRA_DIST += $(test_scripts) \
 	tests/override/database.sql \
 	tests/override/plugin.c \
@@ -155,10 +156,10 @@ TESTS += $(check_PROGRAMS) tests/test_lisp.sh tests/test_ref_code.sh \
 	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_threads.sh \
 	tests/test_doc.sh \
 	tests/test_fast_path.sh
-# A sanitizer's own malloc must come first, so the override cannot be tested beside it.
+# A sanitizer's own malloc must come first, so what is preloaded cannot be tested beside it.
 if OVERRIDE
 if !SANITIZER
-TESTS += tests/test_override.sh
+TESTS += tests/test_override.sh tests/test_bench.sh
 endif
 endif
 endif

@@ -3,6 +3,8 @@
  * a visitor sees. */
 #include "test.h"
 
+#include <mirt.h>
+
 #include "arena/page_map.h"
 #include "base/bits.h"
 #include "heap/page.h"
@@ -54,9 +56,42 @@ static int64_t pages_settled(void) {
   return pages_now();
 }
 
-static bool page_is_full(const struct page *page) {
-  return (page_state_owner(atomic_load_acquire(&page->state)) & PAGE_FULL) != 0;
+static bool page_rests(const struct page *page) {
+  return (atomic_load_acquire(&page->state) & PAGE_RESTING) != 0;
 }
+
+/* Can its cell find it? */
+static bool page_is_available(const struct page *page) {
+  return ((page->chunk->available >> page->slot) & 1) != 0;
+}
+
+/* Where the page is in its cell, and what it counts: see heap/cell.h. While nobody allocates
+ * or frees. */
+static bool page_is_right(const struct page *page) {
+  const struct cell *cell = page_cell(page);
+  const uint32_t free = page_free_count(page);
+  const bool is_current = page == cell->page;
+  if (is_current && (page_rests(page) || page_is_available(page))) return false;
+  if (page->taken != NULL && !is_current) return false;
+  if (is_current || page_is_available(page)) {
+    return page->until == page->block_count - free;
+  }
+  return page_rests(page) && free < cell->worth && page->until == cell->worth - free;
+}
+
+static bool check_page(struct page *page, void *argument) {
+  (void)argument;
+  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+  if (owner < PAGE_FIRST_OWNER || atomic_flag_get(&page->is_large)) return true;
+  if (page->needs_sweep == SWEEP_DUE || page_is_right(page)) return true;
+  ck_abort_msg("page of %zu bytes: until %u, %u of %u free, state %zx, available %d",
+               page->block_size, page->until, page_free_count(page), page->block_count,
+               (size_t)page->state, page_is_available(page));
+  return false;
+}
+
+/* All pages of all owners. While no other thread allocates or frees. */
+static void check_pages(void) { pages_for_each(check_page, NULL); }
 
 struct batch {
   void **blocks;
@@ -84,23 +119,31 @@ static void free_by_allocating_thread(void **from, size_t count) {
 }
 
 /* What a block is to the allocator now. */
-enum block_state { LIVE, IN_PLANE, IN_WORD, ON_STASH, IN_XFREE, NO_PAGE };
+enum block_state {
+  LIVE,
+  IN_PLANE,
+  IN_WORD,
+  IN_RESTING, /* in the plane of a page that rests */
+  IN_XFREE,
+  IN_XFREE_RESTING,
+  NO_PAGE
+};
 
 static enum block_state state_of(const void *p) {
   const struct page *page = page_map_find(p);
   const uint32_t owner =
       page == NULL ? PAGE_NONE : page_state_owner(atomic_load_acquire(&page->state));
   if (owner == PAGE_NONE || owner == PAGE_CLAIMED) return NO_PAGE;
+  const bool rests = page_rests(page);
   const size_t index = page_block_index(page, p);
   const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
   const atomic_word *word = &page->free[index / WORD_BITS];
-  if ((atomic_load_relaxed(word) & bit) != 0) return IN_PLANE;
+  if ((atomic_load_relaxed(word) & bit) != 0) return rests ? IN_RESTING : IN_PLANE;
   if ((atomic_load_relaxed(&page_xfree(page)[index / WORD_BITS]) & bit) != 0) {
-    return IN_XFREE;
+    return rests ? IN_XFREE_RESTING : IN_XFREE;
   }
   if (owner == PAGE_ABANDONED) return LIVE;
-  if (page->taken == word && (page_cell(page)->word & bit) != 0) return IN_WORD;
-  return cell_stash_contains(page_cell(page), p) ? ON_STASH : LIVE;
+  return page->taken == word && (page_cell(page)->word & bit) != 0 ? IN_WORD : LIVE;
 }
 
 /* ---- size classes ---- */
@@ -470,13 +513,13 @@ START_TEST(collect_returns_empty_pages) {
 END_TEST
 
 START_TEST(freed_pages_return_without_collecting) {
-  /* All but the pages that the cells allocate from, or have just left. */
+  /* All but the page that the cell allocates from. */
   const int64_t pages = pages_settled();
   mi_heap_t *heap = heap_with_tag(0);
   allocate(heap, 1000, blocks, 10000);
   ck_assert_int_ge(pages_now(), pages + 10000 / 64);
   free_all(blocks, 10000);
-  ck_assert_int_le(pages_now(), pages + RESTING_MAX + 2);
+  ck_assert_int_eq(pages_now(), pages + 1);
   mi_heap_destroy(heap);
 }
 END_TEST
@@ -527,50 +570,212 @@ START_TEST(deferred_free_is_called) {
 }
 END_TEST
 
-/* ---- full pages and the stash ---- */
+/* ---- resting pages ---- */
 
 #define PAGE_BLOCKS 64 /* of 1024 bytes */
 
-/* Fill pages of 1024-byte blocks; the first of them are FULL then. */
+/* Fill pages of 1024-byte blocks; all of them rest then but the last, the cell's. */
 static size_t fill_pages(mi_heap_t *heap, size_t count) {
   allocate(heap, 1024, blocks, count * PAGE_BLOCKS);
-  ck_assert(page_is_full(page_map_find(blocks[0])));
+  ck_assert(page_rests(page_map_find(blocks[0])));
   return count * PAGE_BLOCKS;
 }
 
-START_TEST(stash_serves_first) {
-  mi_heap_t *heap = heap_with_tag(0);
-  fill_pages(heap, 40);
-  const int64_t pages = pages_now();
-  /* Replace one block of a full page at a time: the same block comes back. */
-  for (size_t i = 0; i < 20 * PAGE_BLOCKS; i += 10) {
-    mi_free(blocks[i]);
-    ck_assert_int_eq(state_of(blocks[i]), ON_STASH);
-    ck_assert_ptr_eq(mi_heap_malloc(heap, 1024), blocks[i]);
-    ck_assert_int_eq(state_of(blocks[i]), LIVE);
+/* Pages of many blocks, of a few groups with a part of one, of one group, and of few. */
+static const size_t resting_sizes[] = {16, 64, 208, 512, 1008, 1024, 1040, 4096, 20480};
+
+#define RESTING_SIZES (int)(sizeof resting_sizes / sizeof resting_sizes[0])
+
+/* Fill three pages, the first of which rests then: its blocks come first. */
+static struct page *fill_three(mi_heap_t *heap, size_t size) {
+  blocks[0] = mi_heap_malloc(heap, size);
+  struct page *page = page_map_find(blocks[0]);
+  allocate(heap, size, blocks + 1, 3 * page->block_count - 1);
+  for (size_t i = 0; i < page->block_count; i++) {
+    assert_quick(blocks[i] == page_block(page, i));
   }
-  ck_assert_int_eq(pages_now(), pages);
+  ck_assert(page_rests(page));
+  ck_assert(!page_is_available(page));
+  ck_assert_ptr_eq(page_map_find(blocks[3 * page->block_count - 1]),
+                   page_cell(page)->page);
+  check_pages();
+  return page;
+}
+
+/* After `worth` frees a resting page becomes available, and not before; then blocks come from
+ * it, all that are free, before another page is made. The blocks are freed side by side (_i
+ * even), or as far from each other as they can be, four in a group. */
+START_TEST(resting_page_becomes_available) {
+  static void *freed[BLOCKS_MAX];
+  const size_t size = resting_sizes[_i / 2];
+  mi_heap_t *heap = heap_with_tag(0);
+  struct page *page = fill_three(heap, size);
+  struct cell *cell = page_cell(page);
+  const size_t block_count = page->block_count, worth = cell->worth;
+  const size_t share = size <= WORTH_SMALL ? WORTH_SHARE_SMALL : WORTH_SHARE;
+  ck_assert_uint_eq(worth, block_count < share ? 1 : block_count / share);
+  const size_t step = _i % 2 == 0 ? 1 : share;
+  ck_assert_uint_eq(page->until, worth);
+  for (size_t i = 0; i < worth; i++) freed[i] = blocks[i * step];
+  for (size_t i = 0; i + 1 < worth; i++) {
+    mi_free(freed[i]);
+    assert_quick(page_rests(page) && !page_is_available(page));
+    assert_quick(page->until == worth - i - 1);
+  }
+  check_pages();
+  /* Not yet: a new page is made. */
+  const int64_t pages = pages_now();
+  void **extra = blocks + 3 * block_count;
+  extra[0] = mi_heap_malloc(heap, size);
+  ck_assert_int_eq(pages_now(), pages + 1);
+  struct page *fourth = page_map_find(extra[0]);
+  ck_assert_ptr_eq(cell->page, fourth);
+  /* The last one. */
+  mi_free(freed[worth - 1]);
+  ck_assert(page_rests(page));
+  ck_assert(page_is_available(page));
+  ck_assert_uint_eq(page->until, block_count - worth);
+  ck_assert_uint_eq(page_free_count(page), worth);
+  check_pages();
+  /* The cell turns to it when its own page is used up. */
+  for (size_t i = 1; i < block_count; i++) {
+    extra[i] = mi_heap_malloc(heap, size);
+    assert_quick(page_map_find(extra[i]) == fourth);
+  }
+  ck_assert(page_rests(page));
+  static void *again[BLOCKS_MAX];
+  for (size_t i = 0; i < worth; i++) {
+    again[i] = mi_heap_malloc(heap, size);
+    assert_quick(page_map_find(again[i]) == page);
+    assert_quick(!page_rests(page) && !page_is_available(page));
+    assert_quick(cell->page == page && page_rests(fourth));
+  }
+  check_pages();
+  ck_assert_int_eq(pages_now(), pages + 1);
+  qsort(freed, worth, sizeof freed[0], compare_addresses);
+  qsort(again, worth, sizeof again[0], compare_addresses);
+  ck_assert_mem_eq(again, freed, worth * sizeof freed[0]);
+  /* And then it rests again. */
+  void *last = mi_heap_malloc(heap, size);
+  ck_assert_int_eq(pages_now(), pages + 2);
+  ck_assert_ptr_ne(page_map_find(last), page);
+  ck_assert(page_rests(page));
+  ck_assert_uint_eq(page->until, worth);
+  check_pages();
   mi_heap_destroy(heap);
   assert_no_errors();
 }
 END_TEST
 
-START_TEST(replacing_at_random_needs_no_pages) {
+/* Of groups with few free blocks none is taken; they go on counting. */
+START_TEST(groups_with_few_free_blocks_wait) {
+  enum { SIZE = 256, GROUPS = 4, FEW = GROUP_WORTH - 1, RICH = 2 };
   mi_heap_t *heap = heap_with_tag(0);
-  const size_t count = fill_pages(heap, 100);
+  struct page *page = fill_three(heap, SIZE);
+  const struct cell *cell = page_cell(page);
+  ck_assert_uint_eq(page->block_count, GROUPS * WORD_BITS);
+  /* One group has the rest of what makes the page available. */
+  const size_t many = cell->worth - (GROUPS - 1) * FEW;
+  ck_assert(many >= GROUP_WORTH && many <= WORD_BITS / 3);
+  for (size_t group = 0; group < GROUPS; group++) {
+    const size_t count = group == RICH ? many : FEW;
+    for (size_t i = 0; i < count; i++) mi_free(blocks[group * WORD_BITS + 3 * i]);
+  }
+  ck_assert(page_is_available(page));
+  void *p = mi_heap_malloc(heap, SIZE); /* turns to it */
+  ck_assert_ptr_eq(p, page_block(page, RICH * WORD_BITS));
+  mi_free(p);
+  ck_assert_ptr_eq(cell->page, page);
   const int64_t pages = pages_now();
-  struct dice dice = dice_new(2);
-  for (int i = 0; i < 50000; i++) {
+  for (size_t i = 1; i < many; i++) {
+    p = mi_heap_malloc(heap, SIZE);
+    ck_assert_ptr_eq(p, page_block(page, RICH * WORD_BITS + 3 * i));
+  }
+  ck_assert_int_eq(pages_now(), pages);
+  p = mi_heap_malloc(heap, SIZE);
+  ck_assert_ptr_ne(page_map_find(p), page);
+  ck_assert_int_eq(pages_now(), pages + 1);
+  ck_assert(page_rests(page));
+  ck_assert(!page_is_available(page));
+  ck_assert_uint_eq(page_free_count(page), (GROUPS - 1) * FEW + 1);
+  ck_assert_uint_eq(page->until, many - 1);
+  check_pages();
+  for (size_t i = 1; i < many; i++) {
+    ck_assert(!page_is_available(page));
+    mi_free(page_block(page, RICH * WORD_BITS + 3 * i));
+  }
+  ck_assert(page_is_available(page));
+  check_pages();
+  mi_heap_destroy(heap);
+  assert_no_errors();
+}
+END_TEST
+
+/* A page that counted down while the cell looked for a group is the one that it finds. */
+START_TEST(page_becomes_available_in_the_slow_path) {
+  mi_heap_t *heap = heap_with_tag(0);
+  const size_t count = fill_pages(heap, 12);
+  struct page *page = page_map_find(blocks[0]);
+  const struct cell *cell = page_cell(page);
+  ck_assert_uint_eq(cell->word, 0);
+  const int64_t pages = pages_now();
+  struct deferred deferred = {.to_free = blocks + 3, .count = cell->worth};
+  mi_register_deferred_free(deferred_free, &deferred);
+  void *p = mi_heap_malloc(heap, 1024);
+  mi_register_deferred_free(NULL, NULL);
+  ck_assert_uint_eq(deferred.count, 0);
+  ck_assert_ptr_eq(cell->page, page);
+  ck_assert_ptr_eq(p, blocks[3]);
+  ck_assert_int_le(pages_now(), pages + 1); /* that of the callback's own block */
+  check_pages();
+  /* The others are in the word: freed twice. */
+  mi_free(blocks[4]);
+  assert_errors(EFAULT, 1);
+  for (size_t i = 4; i < 3 + cell->worth; i++) {
+    ck_assert_int_eq(state_of(blocks[i]), IN_WORD);
+    ck_assert_ptr_eq(mi_heap_malloc(heap, 1024), blocks[i]);
+  }
+  assert_distinct(blocks, count, 1024);
+  check_pages();
+  mi_heap_destroy(heap);
+  assert_no_errors();
+}
+END_TEST
+
+/* A page waits for `worth` frees, so a share of the memory is left free, and no more. Some
+ * blocks are freed by others, which the cell finds later. */
+START_TEST(replacing_at_random_needs_few_pages) {
+  enum { PAGES = 100 };
+  static const size_t sizes[] = {256, 1024, 1040, 8192, 24576};
+  const size_t size = sizes[_i];
+  mi_heap_t *heap = heap_with_tag(0);
+  blocks[0] = mi_heap_malloc(heap, size);
+  const struct cell *cell = page_cell(page_map_find(blocks[0]));
+  size_t count = PAGES * cell->block_count;
+  if (count > BLOCKS_MAX) count = BLOCKS_MAX / cell->block_count * cell->block_count;
+  const int64_t full = (int64_t)(count / cell->block_count);
+  const int64_t others = pages_now() - 1;
+  allocate(heap, size, blocks + 1, count - 1);
+  ck_assert_int_eq(pages_now(), others + full);
+  struct dice dice = dice_new(2 + (uint64_t)_i);
+  for (int i = 0; i < TEST_ROUNDS(100000); i++) {
     const size_t at = dice_roll(&dice, count);
     if (i % 500 == 0) {
       free_elsewhere(&blocks[at], 1);
     } else {
       mi_free(blocks[at]);
     }
-    blocks[at] = mi_heap_malloc(heap, 1024);
+    blocks[at] = mi_heap_malloc(heap, size);
+    assert_quick(blocks[at] != NULL);
+    if (i % 5000 == 0) check_pages();
   }
-  ck_assert_int_le(pages_now(), pages + 5);
-  assert_distinct(blocks, count, 1024);
+  /* When a page is made, no other has so many free blocks. */
+  const int64_t most =
+      (int64_t)(count / (cell->block_count - cell->worth + (cell->worth == 1 ? 1 : 0)));
+  ck_assert_int_le(pages_now(), others + most + 3);
+  ck_assert_int_le(pages_now(), others + full + full / 15 + 4);
+  assert_distinct(blocks, count, size);
+  check_pages();
   mi_heap_destroy(heap);
   assert_no_errors();
 }
@@ -580,8 +785,8 @@ START_TEST(reopened_pages_are_used) {
   mi_heap_t *heap = heap_with_tag(0);
   const size_t count = fill_pages(heap, 100);
   const int64_t pages = pages_now();
-  /* Every second block: far more than the stash holds. */
   for (size_t i = 0; i < count; i += 2) mi_free(blocks[i]);
+  check_pages();
   for (size_t i = 0; i < count; i += 2) blocks[i] = mi_heap_malloc(heap, 1024);
   ck_assert_int_eq(pages_now(), pages);
   /* The same when another thread frees them. */
@@ -589,9 +794,271 @@ START_TEST(reopened_pages_are_used) {
   size_t freed_count = 0;
   for (size_t i = 0; i < count; i += 2) freed[freed_count++] = blocks[i];
   free_elsewhere(freed, freed_count);
+  check_pages();
   for (size_t i = 0; i < count; i += 2) blocks[i] = mi_heap_malloc(heap, 1024);
   ck_assert_int_le(pages_now(), pages + 100 / 10);
   assert_distinct(blocks, count, 1024);
+  check_pages();
+  mi_heap_destroy(heap);
+  assert_no_errors();
+}
+END_TEST
+
+/* Who frees the blocks of a resting page, and in which order. */
+enum last_free {
+  OWNER_ALL,
+  OTHER_ALL,
+  OWNER_LAST,       /* after others have freed some */
+  OTHER_LAST,       /* after the owner has freed some */
+  OWNER_JUST_LAST,  /* others all but one */
+  OTHER_JUST_LAST,  /* the owner all but one */
+  IN_TURN,          /* a few each, the owner last */
+  IN_TURN_OTHER,    /* the same, another thread last */
+  COLLECTED_BEFORE, /* others some, the owner collects, and then frees the rest */
+  LAST_FREES
+};
+
+/* The last free gives the page back at once, whoever does it; no free before. */
+START_TEST(last_free_gives_resting_page_back) {
+  const enum last_free order = (enum last_free)(_i % LAST_FREES);
+  mi_heap_t *heap = heap_with_tag(0);
+  struct page *page = fill_three(heap, resting_sizes[_i / LAST_FREES]);
+  const size_t count = page->block_count;
+  const int64_t pages = pages_now();
+  struct dice dice = dice_new((uint64_t)_i);
+  for (size_t i = count - 1; i > 0; i--) { /* in any order */
+    const size_t j = dice_roll(&dice, i + 1);
+    void *p = blocks[i];
+    blocks[i] = blocks[j];
+    blocks[j] = p;
+  }
+  for (size_t i = 0; i < count;) {
+    const size_t left = count - i;
+    bool by_other = false;
+    size_t some = left; /* in one go, but for the last */
+    switch (order) {
+      case OWNER_ALL: break;
+      case OTHER_ALL: by_other = true; break;
+      case OWNER_LAST:
+      case COLLECTED_BEFORE:
+        by_other = i == 0 && count > 1;
+        if (by_other) some = count / 2;
+        break;
+      case OTHER_LAST:
+        by_other = i > 0 || count == 1;
+        if (!by_other) some = count / 2;
+        break;
+      case OWNER_JUST_LAST: by_other = left > 1; break;
+      case OTHER_JUST_LAST: by_other = left == 1; break;
+      case IN_TURN:
+      case IN_TURN_OTHER:
+      default:
+        some = count / 8 + 1;
+        if (some > left) some = left;
+        by_other = left == 1 ? order == IN_TURN_OTHER : dice_roll(&dice, 2) == 0;
+    }
+    if (some == left && left > 1) some = left - 1;
+    if (by_other) {
+      free_elsewhere(blocks + i, some);
+    } else {
+      free_all(blocks + i, some);
+    }
+    i += some;
+    if (order == COLLECTED_BEFORE && i < count && by_other) mi_heap_collect(heap, false);
+    ck_assert_int_eq(pages_now(), pages - (i == count));
+    check_pages();
+  }
+  ck_assert_int_eq(state_of(blocks[0]), NO_PAGE);
+  mi_heap_destroy(heap);
+  assert_no_errors();
+}
+END_TEST
+
+/* An owner and others free the blocks of the same pages at the same time. */
+START_TEST(owner_and_others_empty_pages) {
+  enum { PAGES = 150 };
+  for (int round = 0; round < TEST_ROUNDS(16); round++) {
+    mi_heap_t *heap = heap_with_tag(0);
+    const size_t count = fill_pages(heap, PAGES);
+    const int64_t pages = pages_now();
+    struct dice dice = dice_new(300 + (uint64_t)round);
+    static void *own[BLOCKS_MAX], *other[BLOCKS_MAX];
+    size_t own_count = 0, other_count = 0;
+    for (size_t i = 0; i < count; i++) {
+      if (dice_roll(&dice, 2) == 0) {
+        own[own_count++] = blocks[i];
+      } else {
+        other[other_count++] = blocks[i];
+      }
+    }
+    struct batch batch = {other, other_count, round % 2 == 0};
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, free_batch, &batch), 0);
+    free_all(own, own_count);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    assert_no_errors();
+    check_pages();
+    /* Where both were at it in the same moment, the owner finds the page later. */
+    mi_heap_collect(heap, true);
+    ck_assert_int_eq(pages_now(), pages - PAGES);
+    mi_heap_destroy(heap);
+  }
+}
+END_TEST
+
+/* ---- no memory for another page ---- */
+
+/* How many blocks are left in a heap that is bound to an arena: takes them. */
+static size_t exhaust(mi_heap_t *heap, size_t size, void **into) {
+  size_t count = 0;
+  for (void *p; (p = mi_heap_malloc(heap, size)) != NULL; count++) {
+    assert_quick(count < BLOCKS_MAX);
+    into[count] = p;
+  }
+  assert_errors(ENOMEM, 1);
+  return count;
+}
+
+static void shuffle(void **all, size_t count, struct dice *dice) {
+  for (size_t i = count - 1; i > 0; i--) {
+    const size_t j = dice_roll(dice, i + 1);
+    void *p = all[i];
+    all[i] = all[j];
+    all[j] = p;
+  }
+}
+
+/* A full arena hands out every free block, wherever it lies. */
+START_TEST(every_free_block_is_found_in_need) {
+  static const size_t sizes[] = {512, 1040, 4096, 20480, 98304, 131072};
+  const size_t size = sizes[_i];
+  mi_arena_id_t id = 0;
+  ck_assert_int_eq(mi_reserve_os_memory_ex(8 * MiB, true, false, true, &id), 0);
+  mi_heap_t *heap = mi_heap_new_ex(0, true, id);
+  const int64_t others = pages_now();
+  const size_t count = exhaust(heap, size, blocks);
+  const struct cell *cell = page_cell(page_map_find(blocks[0]));
+  ck_assert(cell->is_short);
+  ck_assert_uint_eq(count % cell->block_count, 0);
+  const int64_t pages = pages_now();
+  ck_assert_int_eq(pages - others, (int64_t)(count / cell->block_count));
+  check_pages();
+  struct dice dice = dice_new(70 + (uint64_t)_i);
+  static void *freed[BLOCKS_MAX];
+  for (int round = 0; round < 12; round++) {
+    /* One block, one of each page, and more at random; by the owner, by others, by both. */
+    shuffle(blocks, count, &dice);
+    size_t most = round % 3 == 0   ? 1
+                  : round % 3 == 1 ? (size_t)(pages - others)
+                                   : count / 3;
+    if (most > count) most = count;
+    memcpy(freed, blocks, most * sizeof freed[0]);
+    const size_t own = round < 4 ? most : round < 8 ? 0 : most / 2;
+    free_all(freed, own);
+    free_elsewhere(freed + own, most - own);
+    check_pages();
+    const size_t found = exhaust(heap, size, blocks);
+    /* Pages that were emptied are made anew: at the same place or not. */
+    ck_assert_uint_eq(found, most);
+    if (cell->block_count > 4) {
+      ck_assert_int_eq(pages_now(), pages);
+      static void *sorted[BLOCKS_MAX];
+      memcpy(sorted, blocks, most * sizeof sorted[0]);
+      qsort(sorted, most, sizeof sorted[0], compare_addresses);
+      qsort(freed, most, sizeof freed[0], compare_addresses);
+      ck_assert_mem_eq(sorted, freed, most * sizeof sorted[0]);
+    }
+    check_pages();
+  }
+  assert_distinct(blocks, count, size);
+  /* Then as before: pages come and go, and groups with few free blocks wait again. */
+  free_all(blocks, count);
+  mi_heap_collect(heap, true);
+  ck_assert_int_eq(pages_now(), others);
+  const size_t some = count / 2 / cell->block_count * cell->block_count;
+  allocate(heap, size, blocks, some);
+  ck_assert(!cell->is_short);
+  check_pages();
+  struct page *page = page_map_find(blocks[0]);
+  if (cell->worth > 1) {
+    mi_free(blocks[0]);
+    const int64_t before = pages_now();
+    void *p = mi_heap_malloc(heap, size);
+    ck_assert_ptr_ne(page_map_find(p), page);
+    ck_assert_int_eq(pages_now(), before + 1);
+  }
+  mi_heap_destroy(heap);
+  ck_assert_int_eq(pages_now(), others);
+  assert_no_errors();
+  ck_assert_int_eq(mirt_arena_destroy(id), 0);
+}
+END_TEST
+
+/* ---- cells with pages of any number of blocks ---- */
+
+static const struct shape {
+  size_t size;
+  uint32_t blocks; /* per page */
+} shapes[] = {{65536, 1}, {32768, 2}, {21840, 3}, {4368, 15}, {1040, 63},
+              {1024, 64}, {1008, 65}, {680, 96},  {516, 127}, {512, 128}};
+
+#define SHAPES (int)(sizeof shapes / sizeof shapes[0])
+
+static void *cell_allocate(struct cell *cell) {
+  bool is_zero;
+  void *p = cell->word != 0 ? cell_take(cell) : cell_refill(cell, &is_zero);
+  assert_quick(p != NULL);
+  return p;
+}
+
+static size_t cell_pages(const struct cell *cell) {
+  size_t pages = 0;
+  for (const struct page_chunk *chunk = cell->chunks; chunk != NULL;
+       chunk = chunk->next) {
+    pages += bits_count(atomic_load_acquire(&chunk->used) & bits_below(CHUNK_PAGES));
+  }
+  return pages;
+}
+
+/* Fill, free all but a few, and fill again: no page is lost, and none is looked for without
+ * end. Others free nothing (_i even), or half of it. */
+START_TEST(pages_of_any_number_of_blocks) {
+  enum { PAGES = 70 }; /* more than a chunk has */
+  static struct cell cells[2 * SHAPES];
+  const struct shape shape = shapes[_i / 2];
+  mi_heap_t *heap = heap_with_tag(0);
+  struct cell *cell = &cells[_i];
+  cell_initialize(cell, heap, shape.size);
+  ck_assert_uint_eq(cell->block_count, shape.blocks);
+  ck_assert_uint_eq(cell->slice_count, 1);
+  const int64_t others = pages_now();
+  const size_t full = PAGES * shape.blocks;
+  struct dice dice = dice_new(400 + (uint64_t)_i);
+  size_t count = 0;
+  for (int round = 0; round < 6; round++) {
+    while (count < full) blocks[count++] = cell_allocate(cell);
+    check_pages();
+    assert_distinct(blocks, count, shape.size);
+    ck_assert_int_eq(pages_now(), others + (int64_t)cell_pages(cell));
+    ck_assert_uint_le(cell_pages(cell), PAGES + PAGES / 15 + 3);
+    shuffle(blocks, count, &dice);
+    /* Nearly all, so that most pages go; or so many that each page has some left. */
+    const size_t few = round % 2 == 0 ? 3 : full / 2;
+    const size_t by_other = _i % 2 == 0 ? 0 : (count - few) / 2;
+    free_elsewhere(blocks + few, by_other);
+    free_all(blocks + few + by_other, count - few - by_other);
+    count = few;
+    check_pages();
+    ck_assert_int_eq(pages_now(), others + (int64_t)cell_pages(cell));
+    if (round % 2 == 0) ck_assert_uint_le(cell_pages(cell), few + 1);
+    for (size_t i = 0; i < count; i++) assert_quick(state_of(blocks[i]) == LIVE);
+  }
+  free_all(blocks, count);
+  check_pages();
+  cell_collect(cell, true);
+  ck_assert_uint_eq(cell_pages(cell), 0);
+  ck_assert_int_eq(pages_now(), others);
+  cell_delete(cell);
   mi_heap_destroy(heap);
   assert_no_errors();
 }
@@ -599,17 +1066,15 @@ END_TEST
 
 /* ---- other threads free ---- */
 
-START_TEST(full_pages_return_without_their_owner) {
-  /* The owner does nothing; what others empty goes back at once, be it FULL or resting: all
-   * but the page that the owner would allocate from next. */
+START_TEST(resting_pages_return_without_their_owner) {
+  /* The owner does nothing; what others empty goes back at once: all but the page that the
+   * owner would allocate from next. */
   mi_heap_t *heap = heap_with_tag(0);
   const size_t count = fill_pages(heap, 200);
   const int64_t pages = pages_now();
-  int64_t full = 0;
-  for (size_t i = 0; i < count; i += PAGE_BLOCKS) {
-    full += page_is_full(page_map_find(blocks[i]));
+  for (size_t i = 0; i < 199 * PAGE_BLOCKS; i += PAGE_BLOCKS) {
+    ck_assert(page_rests(page_map_find(blocks[i])));
   }
-  ck_assert_int_ge(full, 200 - RESTING_MAX - 2);
   struct dice dice = dice_new(3);
   for (size_t i = count - 1; i > 0; i--) { /* in any order */
     const size_t j = dice_roll(&dice, i + 1);
@@ -947,6 +1412,164 @@ START_TEST(child_of_a_fork_goes_on) {
 END_TEST
 #endif
 
+/* ---- what a page counts ---- */
+
+/* Whatever happens, a page's count says what its planes say. */
+START_TEST(counts_agree_with_planes) {
+  enum { SIZES = 9, MOST = 6000 };
+  static const size_t sizes[SIZES] = {16,   64,    512,   1024,  1040,
+                                      4096, 20480, 70000, 131072};
+  static void *later[BLOCKS_MAX];
+  struct dice dice = dice_new(500 + (uint64_t)_i);
+  const int64_t pages = pages_settled();
+  mi_heap_t *heap = mi_heap_new_ex(71, false, 0);
+  const int64_t adopted = stats_now().pages_adopted;
+  size_t count = 0, later_count = 0;
+  for (int round = 0; round < TEST_ROUNDS(60000); round++) {
+    const size_t goal = (size_t)(round / 4000 % 3) * (MOST / 2); /* up and down */
+    const bool up = count < goal || count == 0;
+    if (dice_roll(&dice, 8) < (up ? 5 : 3) && count < BLOCKS_MAX) {
+      const size_t size = sizes[dice_roll(&dice, count < MOST / 2 ? SIZES : SIZES - 3)];
+      assert_quick((blocks[count++] = mi_heap_malloc(heap, size)) != NULL);
+    } else if (count > 0) {
+      const size_t at = dice_roll(&dice, count);
+      if (dice_roll(&dice, 4) == 0) {
+        later[later_count++] = blocks[at];
+      } else {
+        mi_free(blocks[at]);
+      }
+      blocks[at] = blocks[--count];
+    }
+    if (later_count == 200) {
+      free_elsewhere(later, later_count);
+      later_count = 0;
+      check_pages();
+    }
+    if (round % 1500 == 1499) mi_heap_collect(heap, round % 3000 == 2999);
+    if (round % 7000 == 6999) { /* its pages are adopted one by one */
+      mi_heap_delete(heap);
+      heap = mi_heap_new_ex(71, false, 0);
+    }
+    if (round % 500 == 0) check_pages();
+  }
+  free_elsewhere(later, later_count);
+  ck_assert_int_gt(stats_now().pages_adopted, adopted);
+  check_pages();
+  free_all(blocks, count);
+  check_pages();
+  mi_heap_collect(heap, true);
+  mi_heap_delete(heap);
+  ck_assert_int_eq(pages_settled(), pages);
+  assert_no_errors();
+}
+END_TEST
+
+/* Pages that a thread left, with free blocks of each kind, go on counting where they are
+ * adopted, however few of their blocks are free. */
+START_TEST(counts_of_adopted_pages) {
+  enum { LEFT = 5 * 1024, SIZE = 64 };
+  static void *left[LEFT];
+  const int64_t pages = pages_settled();
+  struct legacy legacy = {.tag = 72, .size = SIZE, .blocks = left, .count = LEFT};
+  thread_run(leave_blocks, &legacy);
+  size_t freed = 0;
+  for (size_t i = 0; i < LEFT; i += _i == 0 ? 500 : _i == 1 ? 20 : 9) {
+    mi_free(left[i]); /* of others now */
+    left[i] = NULL;
+    freed++;
+  }
+  mi_heap_t *heap = mi_heap_new_ex(72, false, 0);
+  const int64_t adopted = stats_now().pages_adopted;
+  for (size_t i = 0; i < 2 * freed; i++) {
+    blocks[i] = mi_heap_malloc(heap, SIZE);
+    check_pages();
+  }
+  ck_assert_int_gt(stats_now().pages_adopted, adopted);
+  for (size_t i = 0; i < LEFT; i++) {
+    mi_free(left[i]);
+    if (i % 100 == 0) check_pages();
+  }
+  free_all(blocks, 2 * freed);
+  check_pages();
+  mi_heap_delete(heap);
+  ck_assert_int_eq(pages_settled(), pages);
+  assert_no_errors();
+}
+END_TEST
+
+/* The roots of a collection: every object that the model keeps. */
+struct kept {
+  void **objects;
+  size_t count;
+};
+
+static void mark_kept(mirt_marker_t *marker, void *argument) {
+  const struct kept *kept = argument;
+  for (size_t i = 0; i < kept->count; i++) mirt_mark(marker, kept->objects[i]);
+}
+
+/* What a sweep frees counts, at once (_i 0) or when the page is looked at (_i 1). */
+START_TEST(counts_of_swept_pages) {
+  static const size_t sizes[] = {24, 64, 680, 1040, 5000, 40000};
+  enum { TYPES = sizeof sizes / sizeof sizes[0], MOST = 4000 };
+  const int64_t pages = pages_settled();
+  mirt_runtime_t *runtime = NULL;
+  const mirt_runtime_options_t options = {.size = 512 * MiB};
+  ck_assert_int_eq(mirt_runtime_create(&options, &runtime), 0);
+  mirt_type_t *types[TYPES];
+  for (size_t i = 0; i < TYPES; i++) {
+    types[i] = mirt_type_new(runtime, &(mirt_type_options_t){.size = sizes[i]});
+    ck_assert_ptr_nonnull(types[i]);
+  }
+  mirt_mutator_t *mutator = mirt_mutator_create_in(runtime);
+  ck_assert_ptr_nonnull(mutator);
+  ck_assert_int_eq(mirt_mutator_bind(mutator), 0);
+  struct dice dice = dice_new(600);
+  const mirt_gc_options_t lazily = {.is_lazy = _i == 1};
+  struct kept kept = {blocks, 0};
+  static void *later[BLOCKS_MAX];
+  for (int round = 0; round < 12; round++) {
+    while (kept.count < MOST) {
+      const size_t type = dice_roll(&dice, kept.count < MOST / 2 ? TYPES : TYPES - 1);
+      assert_quick((blocks[kept.count++] = mirt_new(mutator, types[type])) != NULL);
+    }
+    check_pages();
+    shuffle(blocks, kept.count, &dice);
+    /* Some are deleted, by their owner or by others; of the rest, some die. */
+    size_t later_count = 0;
+    for (size_t i = 0; i < MOST / 8; i++) {
+      if (i % 2 == 0) {
+        mirt_delete(blocks[--kept.count]);
+      } else {
+        later[later_count++] = blocks[--kept.count];
+      }
+    }
+    free_elsewhere(later, later_count);
+    check_pages();
+    kept.count = dice_roll(&dice, 3) == 0 ? 10 : kept.count / 2;
+    ck_assert_int_eq(mirt_collect(runtime, mark_kept, &kept, &lazily, NULL), 0);
+    check_pages();
+    if (round % 3 == 0) mirt_gc_sweep(runtime, 5);
+    if (round % 3 == 1) mi_collect(false);
+    check_pages();
+    if (round % 4 == 3) {
+      /* Then each page counts what is live, and all that is dead is free. */
+      while (mirt_gc_sweep(runtime, 1000) != 0) continue;
+      check_pages();
+      for (size_t i = kept.count; i < kept.count / 2 * 3; i++) {
+        blocks[i] = mirt_new(mutator, types[i % (TYPES - 1)]);
+      }
+      kept.count = kept.count / 2 * 3;
+      check_pages();
+    }
+  }
+  ck_assert_int_eq(mirt_mutator_unbind(mutator), 0);
+  ck_assert_int_eq(mirt_runtime_destroy(runtime), 0);
+  ck_assert_int_eq(pages_settled(), pages);
+  assert_no_errors();
+}
+END_TEST
+
 /* ---- double frees ---- */
 
 enum freer { OWNER, ALLOCATING_THREAD, OTHER_THREAD };
@@ -974,10 +1597,11 @@ static void *free_into_state(mi_heap_t *heap, enum block_state state, size_t *co
     *count = 65;
     return victim;
   }
-  *count = state == ON_STASH ? fill_pages(heap, 20) : allocate(heap, 512, blocks, 10);
+  const bool rests = state == IN_RESTING || state == IN_XFREE_RESTING;
+  *count = rests ? fill_pages(heap, 20) : allocate(heap, 512, blocks, 10);
   victim = blocks[3];
   blocks[3] = blocks[--*count];
-  if (state == IN_XFREE) {
+  if (state == IN_XFREE || state == IN_XFREE_RESTING) {
     free_elsewhere(&victim, 1);
   } else {
     mi_free(victim);
@@ -987,17 +1611,18 @@ static void *free_into_state(mi_heap_t *heap, enum block_state state, size_t *co
 
 /* Each state of the block before its second free, by each thread that may do that, with
  * and without collecting before blocks are allocated again. */
-#define DOUBLE_FREES (4 * 3 * 2)
+#define DOUBLE_FREES (5 * 3 * 2)
 
 START_TEST(double_free_is_reported_once) {
-  static const enum block_state states[] = {IN_PLANE, IN_WORD, ON_STASH, IN_XFREE};
-  const enum block_state state = states[_i / 2 % 4];
-  const enum freer freer = (enum freer)(_i / 8);
+  static const enum block_state states[] = {IN_PLANE, IN_WORD, IN_RESTING, IN_XFREE,
+                                            IN_XFREE_RESTING};
+  const enum block_state state = states[_i / 2 % 5];
+  const enum freer freer = (enum freer)(_i / 10);
   const bool collect_first = _i % 2 != 0;
   /* The one hole, described in doc/design.md: other threads do not see the word that a cell
    * has taken, and after the owner has handed the block out again it is too late. */
   if (state == IN_WORD && freer != OWNER && !collect_first) return;
-  const size_t size = state == ON_STASH ? 1024 : 512;
+  const size_t size = state == IN_RESTING || state == IN_XFREE_RESTING ? 1024 : 512;
   const int64_t pages = pages_settled();
   mi_heap_t *heap = heap_with_tag(0);
   size_t count = 0;
@@ -1005,6 +1630,7 @@ START_TEST(double_free_is_reported_once) {
   ck_assert_int_eq(state_of(victim), state);
   assert_no_errors();
   free_by(freer, victim);
+  check_pages();
   if (collect_first) mi_heap_collect(heap, false);
   count += allocate(heap, size, blocks + count, 3000);
   mi_heap_collect(heap, true);
@@ -1024,16 +1650,16 @@ END_TEST
 START_TEST(double_free_and_then_the_page_goes) {
   mi_heap_t *heap = heap_with_tag(0);
   const size_t count = allocate(heap, 1024, blocks, 40 * PAGE_BLOCKS);
-  const size_t victim = 38 * PAGE_BLOCKS + 3; /* of a page that is not FULL */
+  const size_t victim = 38 * PAGE_BLOCKS + 3;
+  mi_heap_collect(heap, true); /* lets the cell leave its page */
   struct page *page = page_map_find(blocks[victim]);
-  ck_assert(!page_is_full(page));
+  ck_assert(page_rests(page));
   ck_assert_ptr_ne(page, page_cell(page)->page);
   mi_free(blocks[victim]);
   free_elsewhere(&blocks[victim], 1);
   for (size_t i = 38 * PAGE_BLOCKS; i < 39 * PAGE_BLOCKS; i++) {
     if (i != victim) mi_free(blocks[i]);
   }
-  mi_heap_collect(heap, true);
   assert_errors(EFAULT, 1);
   ck_assert_int_eq(state_of(blocks[victim]), NO_PAGE);
   for (size_t i = 0; i < count; i++) {
@@ -1044,49 +1670,60 @@ START_TEST(double_free_and_then_the_page_goes) {
 }
 END_TEST
 
-/* A block on the stash keeps its page: another thread that frees all blocks of the page,
- * this one a second time, does not take the page away under the stash. */
-START_TEST(double_free_does_not_empty_a_stashed_page) {
+/* Another thread frees all blocks of a resting page, one of them for the second time: it is
+ * reported, the page goes with the last one, and only once. */
+START_TEST(double_free_while_the_page_is_emptied) {
   mi_heap_t *heap = heap_with_tag(0);
   size_t count = fill_pages(heap, 20);
+  const int64_t pages = pages_now();
   void *first_page[PAGE_BLOCKS];
   memcpy(first_page, blocks, sizeof first_page);
   mi_free(first_page[3]);
-  ck_assert_int_eq(state_of(first_page[3]), ON_STASH);
+  ck_assert_int_eq(state_of(first_page[3]), IN_RESTING);
   free_elsewhere(first_page, PAGE_BLOCKS);
+  assert_errors(EFAULT, 1);
+  ck_assert_int_eq(pages_now(), pages - 1);
+  ck_assert_int_eq(state_of(first_page[3]), NO_PAGE);
   memmove(blocks, blocks + PAGE_BLOCKS, (count - PAGE_BLOCKS) * sizeof blocks[0]);
   count -= PAGE_BLOCKS;
   count += allocate(heap, 1024, blocks + count, 2000);
-  ck_assert_int_ne(state_of(blocks[count - 2000]), NO_PAGE);
   assert_distinct(blocks, count, 1024);
-  mi_heap_collect(heap, true);
-  assert_errors(EFAULT, 1);
+  check_pages();
   mi_heap_destroy(heap);
+  assert_no_errors();
 }
 END_TEST
 
-/* The callback for deferred frees puts a block on the stash in the middle of an
- * allocation, which then opens that block's page. */
-START_TEST(double_free_of_stashed_block_in_opened_page) {
+/* Every second free of a resting page's blocks is a double one, by the owner (_i 0 and 1) or
+ * by another thread; with _i odd, others have freed a block before. None of them counts: the
+ * page becomes available, and goes, when it should. */
+START_TEST(double_frees_do_not_count) {
+  static const size_t sizes[] = {208, 1024, 4096};
+  const bool by_owner = _i % 4 < 2, is_shared = _i % 2 != 0;
   mi_heap_t *heap = heap_with_tag(0);
-  size_t count = fill_pages(heap, 12);
-  ck_assert_uint_eq(page_cell(page_map_find(blocks[0]))->word, 0);
-  void *victim = blocks[3], *other = blocks[4];
-  ck_assert(page_is_full(page_map_find(victim)));
-  free_elsewhere(&other, 1);
-  struct deferred deferred = {.to_free = &victim, .count = 1};
-  mi_register_deferred_free(deferred_free, &deferred);
-  blocks[4] = mi_heap_malloc(heap, 1024);
-  mi_register_deferred_free(NULL, NULL);
-  ck_assert_uint_eq(deferred.count, 0);
-  blocks[3] = blocks[--count];
-  if (blocks[4] != victim) { /* else it is live again, and its free no double free */
-    mi_free(victim);
-    count += allocate(heap, 1024, blocks + count, 2000);
-    assert_distinct(blocks, count, 1024);
-    mi_heap_collect(heap, true);
+  struct page *page = fill_three(heap, sizes[_i / 4]);
+  const struct cell *cell = page_cell(page);
+  const size_t block_count = page->block_count, worth = cell->worth;
+  const int64_t pages = pages_now();
+  if (is_shared) free_elsewhere(&blocks[block_count - 1], 1);
+  const size_t own = block_count - (is_shared ? 1 : 0);
+  for (size_t i = 0; i < own; i++) {
+    mi_free(blocks[i]);
+    if (i + 1 == own) break;
+    const uint32_t until = page->until;
+    ck_assert_uint_eq(until, i + 1 < worth ? worth - i - 1 : block_count - i - 1);
+    ck_assert(page_rests(page));
+    ck_assert(page_is_available(page) == (i + 1 >= worth));
+    void *again = blocks[is_shared && i % 3 == 0 ? block_count - 1 : i / 2];
+    free_by(by_owner ? OWNER : OTHER_THREAD, again);
     assert_errors(EFAULT, 1);
+    ck_assert_uint_eq(page->until, until);
+    ck_assert_int_eq(pages_now(), pages);
+    assert_quick(page_is_right(page));
   }
+  ck_assert_int_eq(pages_now(), pages - 1);
+  ck_assert_int_eq(state_of(blocks[0]), NO_PAGE);
+  assert_no_errors();
   mi_heap_destroy(heap);
 }
 END_TEST
@@ -1381,14 +2018,15 @@ START_TEST(visits_every_live_block_once) {
 }
 END_TEST
 
-START_TEST(visits_see_stash_and_remote_frees) {
+START_TEST(visits_see_resting_pages_and_remote_frees) {
   mi_heap_t *heap = heap_with_tag(5);
   size_t count = fill_pages(heap, 60);
   mi_free(blocks[10]);
-  ck_assert_int_eq(state_of(blocks[10]), ON_STASH);
+  ck_assert_int_eq(state_of(blocks[10]), IN_RESTING);
   free_elsewhere(&blocks[20], 1);
   free_elsewhere(&blocks[count - 5], 1);
-  ck_assert_int_eq(state_of(blocks[20]), IN_XFREE);
+  ck_assert_int_eq(state_of(blocks[20]), IN_XFREE_RESTING);
+  ck_assert_int_eq(state_of(blocks[count - 5]), IN_XFREE);
   blocks[10] = blocks[--count];
   blocks[20] = blocks[--count];
   blocks[count - 3] = blocks[count - 1];
@@ -1642,12 +2280,22 @@ int main(void) {
   tcase_add_test(c, collect_returns_empty_pages);
   tcase_add_test(c, freed_pages_return_without_collecting);
   tcase_add_test(c, deferred_free_is_called);
-  c = case_begin(suite, "stash");
-  tcase_add_test(c, stash_serves_first);
-  tcase_add_test(c, replacing_at_random_needs_no_pages);
+  c = case_begin(suite, "resting pages");
+  tcase_add_loop_test(c, resting_page_becomes_available, 0, 2 * RESTING_SIZES);
+  tcase_add_test(c, groups_with_few_free_blocks_wait);
+  tcase_add_test(c, page_becomes_available_in_the_slow_path);
+  tcase_add_loop_test(c, replacing_at_random_needs_few_pages, 0, 5);
   tcase_add_test(c, reopened_pages_are_used);
+  tcase_add_loop_test(c, last_free_gives_resting_page_back, 0,
+                      LAST_FREES * RESTING_SIZES);
+  tcase_add_test(c, owner_and_others_empty_pages);
+  tcase_add_loop_test(c, every_free_block_is_found_in_need, 0, 6);
+  tcase_add_loop_test(c, pages_of_any_number_of_blocks, 0, 2 * SHAPES);
+  tcase_add_loop_test(c, counts_agree_with_planes, 0, 2);
+  tcase_add_loop_test(c, counts_of_adopted_pages, 0, 3);
+  tcase_add_loop_test(c, counts_of_swept_pages, 0, 2);
   c = case_begin(suite, "threads");
-  tcase_add_test(c, full_pages_return_without_their_owner);
+  tcase_add_test(c, resting_pages_return_without_their_owner);
   tcase_add_test(c, blocks_outlive_their_thread);
   tcase_add_test(c, adopted_under_the_same_tag_only);
   tcase_add_test(c, some_threads_do_not_adopt);
@@ -1662,8 +2310,8 @@ int main(void) {
   c = case_begin(suite, "double free");
   tcase_add_loop_test(c, double_free_is_reported_once, 0, DOUBLE_FREES);
   tcase_add_test(c, double_free_and_then_the_page_goes);
-  tcase_add_test(c, double_free_does_not_empty_a_stashed_page);
-  tcase_add_test(c, double_free_of_stashed_block_in_opened_page);
+  tcase_add_test(c, double_free_while_the_page_is_emptied);
+  tcase_add_loop_test(c, double_frees_do_not_count, 0, 12);
   tcase_add_test(c, double_free_of_large_block);
   tcase_add_test(c, double_free_after_the_page_has_gone);
   tcase_add_loop_test(c, double_free_in_abandoned_page, 0, 12);
@@ -1672,7 +2320,7 @@ int main(void) {
   tcase_add_test(c, corruption_is_fatal_on_request);
   c = case_begin(suite, "visit");
   tcase_add_test(c, visits_every_live_block_once);
-  tcase_add_test(c, visits_see_stash_and_remote_frees);
+  tcase_add_test(c, visits_see_resting_pages_and_remote_frees);
   tcase_add_test(c, visits_areas_only_and_stops);
   tcase_add_test(c, visits_what_threads_left);
   c = case_begin(suite, "guarded");

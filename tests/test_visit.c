@@ -860,14 +860,14 @@ static TCase *stage_case(Suite *suite, const char *name) {
 enum place {
   IN_OPEN,
   IN_RESTING,
-  IN_FULL,
+  IN_AVAILABLE, /* of a page that rests until its cell turns to it */
   IN_ABANDONED,
   IN_LARGE,
   IN_MAPPING,
   FREE_IN_PLANE,
+  FREE_IN_RESTING, /* in the plane of a page that rests, available or not */
   FREE_IN_XFREE,
   FREE_IN_WORD,
-  FREE_ON_STASH,
   GONE,
   PLACES
 };
@@ -884,16 +884,18 @@ static enum place place_of(const void *p) {
   const size_t index = page_block_index(page, p);
   const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
   const atomic_word *word = &page->free[index / WORD_BITS];
-  if ((atomic_load_relaxed(word) & bit) != 0) return FREE_IN_PLANE;
+  const bool rests = (state & PAGE_RESTING) != 0;
+  if ((atomic_load_relaxed(word) & bit) != 0) {
+    return rests ? FREE_IN_RESTING : FREE_IN_PLANE;
+  }
   if ((atomic_load_relaxed(&page_xfree(page)[index / WORD_BITS]) & bit) != 0) {
     return FREE_IN_XFREE;
   }
   if (owner == PAGE_ABANDONED) return IN_ABANDONED;
   const struct cell *cell = page_cell(page);
   if (page->taken == word && (cell->word & bit) != 0) return FREE_IN_WORD;
-  if (cell_stash_contains(cell, page_block(page, index))) return FREE_ON_STASH;
-  if ((owner & PAGE_FULL) != 0) return IN_FULL;
-  return (state & PAGE_RESTING) != 0 ? IN_RESTING : IN_OPEN;
+  if (!rests) return IN_OPEN;
+  return ((page->chunk->available >> page->slot) & 1) != 0 ? IN_AVAILABLE : IN_RESTING;
 }
 
 static size_t count_live(enum place place) {
@@ -946,7 +948,7 @@ START_TEST(all_size_classes) {
 }
 END_TEST
 
-/* Loop test: each way for a block of an open, resting or FULL page to be free, for block
+/* Loop test: each way for a block of an open or resting page to be free, for block
  * sizes of many blocks to a page, of few, and of one. */
 static const size_t page_sizes[] = {16, 48, 512, 4096, 24576, 65536, 131072};
 
@@ -966,11 +968,11 @@ START_TEST(pages_of_a_cell) {
   struct heap_model *heap = heap_new(main_owner, 1, true);
   const size_t few = per_page > 1 ? per_page / 2 : 0;
   fill(heap, pages * per_page + few, size);
-  ck_assert(count_live(IN_RESTING) > 0 && (pages == 4 || count_live(IN_FULL) > 0));
+  ck_assert_uint_gt(count_live(IN_RESTING), 0);
   if (few > 0) ck_assert_uint_gt(count_live(IN_OPEN), 0);
   check_world();
 
-  static const enum place places[] = {IN_OPEN, IN_RESTING, IN_FULL};
+  static const enum place places[] = {IN_OPEN, IN_RESTING, IN_AVAILABLE};
   for (size_t k = 0; k < COUNT_OF(places); k++) {
     for (int by_other = 0; by_other < 2; by_other++) {
       for (int i = 0; i < 3; i++) {
@@ -1006,7 +1008,7 @@ START_TEST(freed_blocks_are_not_shown) {
   struct dice dice = dice_new(3);
   struct heap_model *heap = heap_new(main_owner, 1, true);
   fill(heap, PAGES * PER_PAGE + PER_PAGE / 2, SIZE);
-  ck_assert(count_live(IN_FULL) > 0 && count_live(IN_RESTING) > 0);
+  ck_assert_uint_gt(count_live(IN_RESTING), 0);
   ck_assert_uint_gt(count_live(IN_OPEN), 0);
 
   /* By others: in pages of each kind, no bit of the owner's plane. */
@@ -1016,17 +1018,21 @@ START_TEST(freed_blocks_are_not_shown) {
   ck_assert_uint_eq(count_freed(FREE_IN_XFREE), freed_count);
   check_world();
 
-  /* By the owner: into FULL pages, to the stash, few enough that it holds them. */
-  struct block_model *block;
-  for (int i = 0; i < 8; i++) {
-    block = live_in(heap, IN_FULL);
+  /* By the owner: into a resting page until it is available, and one more. */
+  struct block_model *block = live_in(heap, IN_RESTING);
+  const struct page *page = page_map_find(block->p);
+  const uint32_t worth = page_cell(page)->worth;
+  ck_assert_uint_gt(worth, 1);
+  for (uint32_t i = 0; i <= worth; i++) {
+    for (block = model.blocks; page_map_find(block->p) != page; block++) continue;
+    ck_assert_int_eq(place_of(block->p), i < worth ? IN_RESTING : IN_AVAILABLE);
     block->is_doomed = true;
     note_doomed();
     free_doomed_task(NULL);
-    ck_assert_int_eq(place_of(freed[0]), FREE_ON_STASH);
+    ck_assert_int_eq(place_of(freed[0]), FREE_IN_RESTING);
     check_world();
   }
-  /* What another thread freed beside those on the stash. */
+  /* What another thread freed beside those. */
   free_by_other(heap, &dice, 3);
   check_world();
   /* Into an open page whose group is in hand: all free blocks of that group are in the
@@ -1488,19 +1494,19 @@ START_TEST(child_of_a_fork) {
     free_by_owner(heaps[i], &dice, 3);
     free_by_other(heaps[i], &dice, 3);
     fill(heaps[i], 10, 512);
-    fill(heaps[i], 500, 1280); /* FULL pages, to free into */
+    fill(heaps[i], 500, 1280); /* resting pages, to free into */
     size_t chosen = 0;
     for (size_t k = 0; k < model.count && chosen < 5; k++) {
       struct block_model *block = &model.blocks[k];
       if (block->heap != heaps[i] || block->exact != 1280) continue;
-      if (place_of(block->p) != IN_FULL) continue;
+      if (place_of(block->p) != IN_RESTING) continue;
       block->is_doomed = true;
       chosen++;
     }
     ck_assert_uint_eq(chosen, 5);
     note_doomed();
     owner_do(heaps[i]->owner, free_doomed_task, NULL);
-    ck_assert_uint_eq(count_freed(FREE_ON_STASH), 5);
+    ck_assert_uint_eq(count_freed(FREE_IN_RESTING), 5);
   }
   owner_bind_to(bound, thread->actor);
   check_world();

@@ -68,6 +68,7 @@ struct arena {
   atomic_word search_start;    /* a hint: no free slice below */
   atomic_word abandoned_count; /* bits set in abandoned, or about to be */
   atomic_word purge_at;        /* clock milliseconds when `purge` is due; 0: nothing is */
+  atomic_word purge_hand;      /* the word of `purge` where a purge that is due goes on */
   atomic_word holding;         /* lower half: threads that hold slices for a moment, to
                                   purge them or to try for a longer run; upper half: how
                                   many have finished */
@@ -180,8 +181,9 @@ void arena_release_slices(struct page *page, size_t slice_count);
 /* A slice at start was given back: searches begin there at the latest. */
 void arena_search_from(struct arena *arena, size_t start);
 
-/* Purge what is due in all arenas; with force, all that waits. */
-void arenas_purge(bool force);
+/* Purge what is due in all arenas, or with force what waits: so many slices at most, since
+ * the system needs its time for each. The rest stays due. */
+void arenas_purge(bool force, size_t most);
 
 /* Slices that are about to be given back: let them wait for purge, or purge them now. */
 void arena_schedule_purge(struct arena *arena, size_t start, size_t count);

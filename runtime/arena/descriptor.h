@@ -23,7 +23,6 @@ struct page_chunk;
 
 /* The lower half of page->state. Owner numbers are even and at least PAGE_FIRST_OWNER. */
 #define PAGE_NONE 0u      /* no page begins at this slice */
-#define PAGE_FULL 1u      /* added to an owner's number: the owner sees no free block */
 #define PAGE_ABANDONED 2u /* it has live blocks and no owner */
 #define PAGE_CLAIMED 4u   /* a thread found it empty and is taking it away */
 #define PAGE_VISITED 6u   /* abandoned, and looked at: nobody claims it meanwhile */
@@ -32,7 +31,7 @@ struct page_chunk;
 
 #define PAGE_STATE_COUNT_ONE ((uintptr_t)1 << 32)
 
-/* The page has an owner, who sees no free block, but frees into it as into an open one. */
+/* The page has an owner, who frees into it but allocates nothing from it. */
 #define PAGE_RESTING ((uintptr_t)1 << 63)
 
 /* Planes of eight slices lie together, an operating-system page (4 KiB) per plane: a plane
@@ -55,21 +54,22 @@ struct page {
   uint64_t reciprocal;   /* 2^64 / block_size, rounded up */
   atomic_word *free;     /* the owner's plane: 1 = free */
   atomic_word *taken;    /* the free word whose blocks are in the cell, or NULL */
-  size_t block_size;     /* bytes */
   atomic_word cell;      /* struct cell*: the one it belongs to, while it has an owner */
   atomic_word has_xfree; /* 1 when the xfree plane may have a bit set */
+  uint32_t until;        /* the owner's: frees until there is something to do; see heap/cell.h */
+  uint32_t block_count;
 
   /* The rest: read in the slow paths only. */
+  size_t block_size; /* bytes */
   struct arena *arena;
   atomic_word group_count; /* words of its planes in use */
   atomic_word kind;        /* what may be allocated from it: see page_kind */
   atomic_number slice_count;
-  uint32_t block_count;
-  uint32_t fresh_block; /* blocks from here on were never handed out */
-  uint32_t slot;        /* its place in its chunk */
+  uint16_t fresh_group;      /* blocks of the groups from here on were never handed out */
+  uint8_t slot;              /* its place in its chunk */
+  bool is_zero;              /* blocks never handed out are known to be zero */
   struct page_chunk *chunk;
   atomic_word subprocess;        /* who may adopt it */
-  bool is_zero;                  /* blocks never handed out are known to be zero */
   atomic_flag_byte has_interior; /* a pointer into a block may stand for the block */
   atomic_flag_byte is_large;     /* one block, allocated and freed with the page */
   bool is_guarded;               /* its last system page is protected */

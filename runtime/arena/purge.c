@@ -70,22 +70,33 @@ void arena_schedule_purge(struct arena *arena, size_t start, size_t count) {
   arena_set_purge_time(arena);
 }
 
-/* Purge the slices of one word of the bitmap that are free and wait for it. Returns whether
- * some go on waiting: their owner has not let go of them yet. Counts refused bytes. */
-static bool purge_word(struct arena *arena, size_t word, size_t *refused) {
-  const uint64_t waiting = atomic_load_relaxed(&arena->purge[word]);
-  if (waiting == 0) return false;
+/* What a purge has done, and may do still. */
+struct purge {
+  size_t most;    /* slices it may go on to purge */
+  size_t refused; /* bytes that the system did not take */
+  bool waiting;   /* some slices' owners have not let go of them yet */
+};
+
+/* Purge the slices of one word of the bitmap that are free and wait for it. */
+static void purge_word(struct arena *arena, size_t word, struct purge *purge) {
+  uint64_t waiting = atomic_load_relaxed(&arena->purge[word]);
+  if (waiting == 0) return;
+  if (bits_count(waiting) > purge->most) {
+    waiting &= bits_below(bits_lowest(waiting) + purge->most);
+  }
   const uint64_t open = waiting & ~atomic_fetch_or_full(&arena->used[word], waiting);
   const uint64_t kept = waiting & atomic_fetch_and_full(&arena->sealed[word], ~waiting);
   const uint64_t ours = open | kept;
-  if (ours == 0) return true;
+  purge->waiting |= ours != waiting;
+  if (ours == 0) return;
   /* One that was taken and given back in between waits for the next purge. */
   uint64_t left = ours & atomic_fetch_and_full(&arena->purge[word], ~ours);
   while (left != 0) {
     const size_t offset = bits_lowest(left);
     const uint64_t rest = ~(left >> offset);
     const size_t count = rest == 0 ? WORD_BITS : bits_lowest(rest);
-    *refused += purge_slices(arena, word * WORD_BITS + offset, count);
+    purge->refused += purge_slices(arena, word * WORD_BITS + offset, count);
+    purge->most -= count < purge->most ? count : purge->most;
     left &= ~(bits_below(count) << offset);
   }
   atomic_fetch_or_full(&arena->sealed[word], kept);
@@ -93,10 +104,9 @@ static bool purge_word(struct arena *arena, size_t word, size_t *refused) {
     atomic_fetch_and_full(&arena->used[word], ~open);
     arena_search_from(arena, word * WORD_BITS + bits_lowest(open));
   }
-  return ours != waiting;
 }
 
-static void purge_arena(struct arena *arena, bool force, size_t *refused) {
+static void purge_arena(struct arena *arena, bool force, struct purge *purge) {
   const uintptr_t due = atomic_load_relaxed(&arena->purge_at);
   if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
   /* From here on newly freed slices set a new time; they may still be purged by us. */
@@ -104,15 +114,26 @@ static void purge_arena(struct arena *arena, bool force, size_t *refused) {
     return;
   arena_set_remove(ARENAS_TO_PURGE, arena);
   if (atomic_load_acquire(&arena->purge_at) != 0) arena_set_add(ARENAS_TO_PURGE, arena);
-  bool waiting = false;
+  purge->waiting = false;
   arena_hold_begin(arena);
   const size_t words = bitmap_words(atomic_load_relaxed(&arena->top));
-  for (size_t word = 0; word < words; word++) {
-    waiting |= purge_word(arena, word, refused);
-  }
+  const size_t first = force ? 0 : atomic_load_relaxed(&arena->purge_hand);
+  size_t word = first;
+  for (; word < words && purge->most > 0; word++) purge_word(arena, word, purge);
   arena_hold_end(arena);
-  /* They saw that a time was set, and may not set one any more. */
-  if (waiting) arena_set_purge_time(arena);
+  const bool is_done = purge->most > 0;
+  atomic_store_relaxed(&arena->purge_hand, is_done ? 0 : word - 1);
+  if (!is_done) {
+    /* The rest is due, for whoever passes by next. What is freed behind the hand meanwhile
+     * waits for its own time. */
+    if (atomic_compare_and_swap_full(&arena->purge_at, 0, 1)) {
+      arena_set_add(ARENAS_TO_PURGE, arena);
+    }
+  } else if (purge->waiting || (first > 0 && bitmap_find(arena->purge, 0, first * WORD_BITS,
+                                                         true) < first * WORD_BITS)) {
+    /* They saw that a time was set, and may not set one any more. */
+    arena_set_purge_time(arena);
+  }
 }
 
 /* In the child of a fork: somebody may have been purging. Look at all arenas at once. */
@@ -134,20 +155,21 @@ static void wipe_all(void) {
   }
 }
 
-void arenas_purge(bool force) {
+void arenas_purge(bool force, size_t most) {
   const uintptr_t due = atomic_load_relaxed(&purge_due);
   if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
   if (due != 0 && !atomic_compare_and_swap_full(&purge_due, due, 0) && !force) return;
   uintptr_t next = 0;
-  size_t refused = 0;
+  struct purge purge = {.most = most};
   struct arena_walk walk = arena_walk_begin(ARENAS_TO_PURGE);
-  for (struct arena *arena; (arena = arena_walk_next(&walk)) != NULL;) {
-    purge_arena(arena, force, &refused);
+  for (struct arena *arena; purge.most > 0 && (arena = arena_walk_next(&walk)) != NULL;) {
+    purge_arena(arena, force, &purge);
     const uintptr_t later = atomic_load_relaxed(&arena->purge_at);
     if (later != 0 && (next == 0 || later < next)) next = later;
   }
   arena_walk_end(&walk);
-  report_refused(refused);
+  if (purge.most == 0) next = 1; /* there may be more, and it is due */
+  report_refused(purge.refused);
   if (next != 0) atomic_compare_and_swap_full(&purge_due, 0, next);
   if (force) wipe_all();
 }

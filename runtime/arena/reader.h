@@ -5,7 +5,7 @@
  * nothing that the user wrote, the error function neither. Sections nest.
  *
  * A thread opens one where nothing of its own keeps alive what it reads: walking over the
- * arenas, looking at a FULL page that others may take away, finishing a free after the
+ * arenas, looking at a resting page that others may take away, finishing a free after the
  * block's bit was set. To open one costs a write to a line of the thread's own.
  * (Read-copy-update: McKenney, Slingwine 1998.)
  */

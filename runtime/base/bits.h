@@ -32,9 +32,16 @@
 
 __extension__ typedef unsigned __int128 uint128;
 
-/* Index of the lowest set bit; word must not be 0. */
-static inline unsigned bits_lowest(uint64_t word) {
-  return (unsigned)__builtin_ctzll(word);
+/* Index of the lowest set bit; word must not be 0. Where a processor does not know tzcnt it
+ * takes this for bsf: the same for such a word. In assembly, since compilers add an
+ * instruction that widens the result. */
+static inline size_t bits_lowest(uint64_t word) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  __asm__("rep bsfq %0, %0" : "+r"(word) : : "cc");
+  return word;
+#else
+  return (size_t)__builtin_ctzll(word);
+#endif
 }
 
 /* Index of the highest set bit; word must not be 0. */
@@ -53,6 +60,21 @@ static inline size_t bits_count(uint64_t word) {
   return (size_t)((word * UINT64_C(0x0101010101010101)) >> 56);
 #else
   return (size_t)__builtin_popcountll(word);
+#endif
+}
+
+/* The bit at an index modulo 64: is it set; the word with it set. In assembly where compilers
+ * would compute the remainder first, which the instruction does itself. */
+static inline bool bits_has(uint64_t word, size_t index) {
+  return ((word >> (index % WORD_BITS)) & 1) != 0;
+}
+
+static inline uint64_t bits_with(uint64_t word, size_t index) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  __asm__("btsq %1, %0" : "+r"(word) : "r"(index) : "cc");
+  return word;
+#else
+  return word | (uint64_t)1 << (index % WORD_BITS);
 #endif
 }
 

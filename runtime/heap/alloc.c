@@ -77,11 +77,9 @@ __attribute__((noinline)) void *heap_allocate_slow(mi_heap_t *heap, size_t size,
 
 __attribute__((noinline)) void *heap_allocate_refill(mi_heap_t *heap, struct cell *cell,
                                                      size_t size) {
-  void *block = cell_take_stashed(cell);
-  if (block != NULL) return block;
   if (likely(cell != &cell_empty)) {
     bool is_zero;
-    block = cell_refill(cell, &is_zero);
+    void *block = cell_refill(cell, &is_zero);
     if (likely(block != NULL)) return block;
   }
   return heap_allocate_slow(heap, size, BLOCK_MIN, false);
@@ -101,6 +99,11 @@ __attribute__((noinline)) void *heap_allocate_medium(mi_heap_t *heap, size_t siz
 void *heap_allocate_aligned(mi_heap_t *heap, size_t size, size_t alignment, bool zero) {
   if (alignment <= BLOCK_MIN) {
     return zero ? heap_allocate_zeroed(heap, size) : heap_allocate(heap, size);
+  }
+  const size_t class_index = class_of_aligned(size, alignment);
+  if (likely(class_index < CLASS_LARGE && heap->guarded.rate == 0 && !zero)) {
+    struct cell *cell = heap->cells[class_index];
+    if (likely(cell != NULL && cell->word != 0)) return cell_take(cell);
   }
   return heap_allocate_slow(heap, size, alignment, zero);
 }

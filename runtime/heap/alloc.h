@@ -57,6 +57,10 @@ void block_free(void *p);
 /* Bytes usable at p: to the end of its block. 0 when p is in no block. */
 size_t block_usable_size(const void *p);
 
+/* The size of the block at p if it is a live one of the calling thread, not large; else 0:
+ * then ask block_check. */
+size_t block_own_size(const void *p);
+
 /* Is p a live block, as far as this thread can see? Returns 0 and its usable bytes, or EFAULT
  * for a block that was freed, or EINVAL for what is no block. */
 int block_check(const void *p, size_t *usable);

@@ -1,17 +1,20 @@
 /* cell.h - an allocation point: blocks of one size for one heap.
  *
- * Invariant: a block of the cell is free exactly when its bit is set in its page's plane,
- * or in `word` if its group is the one taken, or when it is on the stash. Each page of the
- * cell is in one of four conditions: it is `page`; or its bit is set in its chunk's
- * `available`; or it rests; or it is FULL, and then nothing in the cell links to it
- * but its slot, so that another thread can take it away.
+ * Invariant: a block of the cell is free exactly when its bit is set in its page's plane, or
+ * in `word` if its group is the one taken. Each page of the cell is in one of three
+ * conditions: it is `page`, which the cell allocates from; or its bit is set in its chunk's
+ * `available`; or it rests until enough of it is free.
  *
- * A page without a free block rests first: it stays open, so that frees into it stay
- * cheap, and when the cell has no available page it looks at the resting ones again. Only
- * when too many rest does the oldest become FULL.
+ * A page without a free block rests: nothing in the cell links to it but its slot, so that
+ * another thread can take it away when it is empty. The owner goes on to free into it as into
+ * any other. Only when so many of its blocks are free that it is worth allocating from again
+ * (`worth`) does it become available; it rests until the cell turns to it. So the groups that
+ * a cell takes have several free blocks each, and an allocation rarely leaves the fast path,
+ * for a share of the heap that is left free.
  *
- * The stash holds blocks freed into FULL pages: the next allocations take them, and the
- * page need not be opened for them.
+ * To know when, each page counts its owner's frees down, in `until`. While it rests and is
+ * not available they are those until it is worth allocating from; else, those until it is
+ * empty.
  */
 #ifndef MIRT_HEAP_CELL_H
 #define MIRT_HEAP_CELL_H
@@ -21,19 +24,15 @@
 #include "arena/descriptor.h"
 #include "arena/zone.h"
 
-#define STASH_MAX 16
-#define STASH_BYTES (16 * KiB) /* fewer than STASH_MAX blocks where they are large */
-#define RESTING_MAX 8
-#define RESTING_SLICES 16 /* fewer than RESTING_MAX pages where they are large */
+/* A page is worth allocating from when a sixteenth of it is free, and an eighth if its blocks
+ * are small: those come and go fastest. A group is when so many of its blocks are. */
+#define WORTH_SHARE 16
+#define WORTH_SHARE_SMALL 8
+#define WORTH_SMALL ((size_t)128) /* bytes */
+#define GROUP_WORTH 4
 
 #define CHUNK_PAGES 58
 #define CHUNK_IN_USE ((uintptr_t)1 << 63)
-
-/* Where a page is in its cell. */
-struct page_place {
-  struct page_chunk *chunk;
-  uint32_t slot;
-};
 
 /* Pointers to some of a cell's pages. The owner sets a bit of `used` and whoever takes the
  * page away clears it; when the last bit goes, the chunk goes back to its zone. The owner
@@ -41,7 +40,7 @@ struct page_place {
 struct page_chunk {
   struct free_record link;
   atomic_word used;
-  uint64_t available; /* the owner's: pages that may have a free block, but not FULL */
+  uint64_t available; /* the owner's: pages worth allocating from */
   struct page_chunk *next;
   mi_heap_t *heap; /* which it keeps from being used anew */
   size_t number;   /* position in the cell's list */
@@ -57,23 +56,18 @@ struct cell {
   size_t block_size; /* bytes */
   struct page *page; /* the page the group is from, or NULL */
   mi_heap_t *heap;
-  bool word_is_zero;   /* the blocks of `word` are known to be zero */
-  bool is_in_place;    /* its memory is not the zone's */
-  uint8_t fresh_batch; /* fresh blocks taken at a time */
-  uint8_t stash_limit;
-  uint8_t stash_count;
-  uint8_t resting_limit;
-  uint8_t resting_count;
+  bool word_is_zero;    /* the blocks of `word` are known to be zero */
+  bool is_in_place;     /* its memory is not the zone's */
+  bool is_short;        /* there was no fresh page: any free block is worth it */
   uint32_t block_count; /* of a page */
   uint32_t slice_count; /* of a page */
+  uint32_t worth;       /* free blocks of a page worth allocating from */
 
   struct page_chunk *chunks;    /* all */
   struct page_chunk *vacant;    /* a hint: no free slot in a chunk before it */
   struct page_chunk *available; /* a hint: no available page in a chunk before it */
-  struct page_chunk *hand; /* where the search for freed blocks in FULL pages stands */
+  struct page_chunk *hand;      /* where the search for what others have freed stands */
   struct page_chunk *last;
-  struct page_place resting[RESTING_MAX]; /* the one that rests longest first */
-  void *stash[STASH_MAX];
 };
 
 /* A cell without blocks, whose word is always 0. */
@@ -91,28 +85,11 @@ static inline void *cell_take(struct cell *cell) {
   return (void *)(cell->group + bits_lowest(word) * cell->block_size);
 }
 
-/* Make the resting pages available into which blocks have come back, or all that rest.
- * Returns whether there may be any. */
-bool cell_wake_pages(struct cell *cell, bool all);
-
-/* Take the block freed last into a FULL page, or NULL if there is none. */
-void *cell_take_stashed(struct cell *cell);
-
 /* Take a block when the word is 0. Returns NULL when there is no memory. */
 void *cell_refill(struct cell *cell, bool *is_zero);
 
 /* Put the rest of the taken group back into its page. */
 void cell_return_word(struct cell *cell);
-
-/* Is the block on the stash? */
-bool cell_stash_contains(const struct cell *cell, const void *block);
-
-/* Move the blocks of an open page, or of one without an owner, from the stash to its
- * plane. */
-void cell_return_stashed(struct cell *cell, struct page *page);
-
-/* Put the stash back into its pages. */
-void cell_flush_stash(struct cell *cell);
 
 /* Give a page a slot in the cell; returns false without memory. Take the slot of a page of
  * so many slices back. */
@@ -120,15 +97,12 @@ bool cell_add_page(struct cell *cell, struct page *page);
 void cell_remove_page(struct cell *cell, struct page *page);
 void chunk_clear_slot(struct page_chunk *chunk, uint32_t slot, size_t slices);
 
-/* The page may have free blocks: let the cell find it. */
+/* The page is worth allocating from: let the cell find it. */
 void cell_set_available(struct cell *cell, struct page *page);
 
-/* Make a FULL page of the cell an available one, with its blocks on the stash back in its
- * plane. Returns false when another thread has taken it away. */
-bool cell_reopen_page(struct cell *cell, struct page *page);
-
-/* A block of a FULL page is freed by the owner: keep it in the stash or open the page. */
-void cell_free_into_full(struct cell *cell, struct page *page, size_t index, void *block);
+/* The owner frees a block of a page that has counted down: the last one before the page is
+ * worth allocating from, or empty. */
+void cell_free_at_turn(struct cell *cell, struct page *page, size_t index);
 
 /* Open every page of a cell, and put every free block into its page's plane. The owner, or
  * somebody else while the world is stopped. */

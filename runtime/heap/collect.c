@@ -13,5 +13,5 @@ void owner_collect(struct owner *owner, bool force) {
   for (mi_heap_t *heap = owner->heaps; heap != NULL; heap = heap->next) {
     heap_collect(heap, force);
   }
-  arenas_purge(force);
+  arenas_purge(force, SIZE_MAX);
 }

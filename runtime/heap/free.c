@@ -1,8 +1,7 @@
 /* free.c - a block goes back, from whichever thread.
  *
- * The owner of a page that is not FULL sets a bit, and that is all. The other cases, by the
- * page's state. FULL and ours: the stash. Another owner's, or abandoned: the xfree plane.
- * A large block: claim the page.
+ * The owner of the page sets a bit and counts down, and that is all. Another owner's page, or
+ * an abandoned one: the xfree plane. A large block: claim the page.
  */
 #include <errno.h>
 
@@ -19,23 +18,6 @@ cold_function static void report_double_free(const void *p) {
 
 cold_function static void report_invalid(const void *p) {
   log_corruption(EINVAL, "mi_free", "%p is not the address of a block", p);
-}
-
-/* The last block of a group goes free. The page's current group is not looked for: a page
- * that a cell allocates from is kept. */
-__attribute__((noinline)) static void free_last_of_group(struct page *page,
-                                                         atomic_word *word) {
-  if ((atomic_load_relaxed(&page->state) & PAGE_RESTING) == 0) {
-    atomic_store_relaxed(word, WORD_ONES);
-    cell_retire_if_free(page_cell(page), page);
-    return;
-  }
-  /* Another thread may find the page empty as soon as the bit is there. */
-  struct reader *section = read_begin_at_next_full();
-  atomic_fetch_or_full(word, WORD_ONES);
-  const bool is_claimed = page_claim_if_empty(page);
-  read_end(section);
-  if (is_claimed) page_release(page);
 }
 
 /* Is p, which lies in the page, where a block starts or may stand for one? */
@@ -68,7 +50,10 @@ static void free_remote(struct page *page, size_t index, const void *p) {
       page_state_owner(atomic_load_after_full(&page->state)) == PAGE_ABANDONED) {
     page_offer(page);
   }
-  const bool is_claimed = page_claim_if_empty(page);
+  /* The page is not empty if the group is not; a look at that is all that most frees need. */
+  const uintptr_t group = atomic_load_after_full(&page->free[index / WORD_BITS]) |
+                          atomic_load_after_full(&xfree[index / WORD_BITS]);
+  const bool is_claimed = group == WORD_ONES && page_claim_if_empty(page);
   read_end(section);
   if (is_claimed) page_release(page);
 }
@@ -79,20 +64,6 @@ static inline bool is_freed_by_others(const struct page *page, size_t index) {
   if (likely(atomic_load_relaxed(&page->has_xfree) == 0)) return false;
   const uintptr_t word = atomic_load_relaxed(&page_xfree(page)[index / WORD_BITS]);
   return ((word >> (index % WORD_BITS)) & 1) != 0;
-}
-
-/* A page of ours that is FULL. */
-__attribute__((noinline)) static void free_full(struct page *page, void *p) {
-  const size_t index = page_block_index(page, p);
-  if (unlikely(!block_is_valid(page, p, index))) {
-    report_invalid(p);
-  } else if (atomic_flag_get(&page->is_large)) {
-    if (!large_free(page)) report_double_free(p);
-  } else if (is_freed_by_others(page, index)) {
-    report_double_free(p);
-  } else {
-    cell_free_into_full(page_cell(page), page, index, page_block(page, index));
-  }
 }
 
 /* The page is not ours, or p is no block. */
@@ -136,36 +107,53 @@ cold_function static void free_unknown(void *p) {
   if (p != NULL) report_invalid(p);
 }
 
-/* Set the block's bit in a page of ours that is open. */
-static inline void free_open(struct page *page, size_t index, void *p) {
-  atomic_word *word = &page->free[index / WORD_BITS];
-  const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
-  const uintptr_t before = atomic_load_relaxed(word);
-  /* Free already if the bit is in the plane, or in the word that the cell took from it.
-   * Whether the group is the taken one is a coin toss in many programs, so that is
-   * arithmetic and not a branch. */
-  const uintptr_t taken = (uintptr_t)0 - (uintptr_t)(word == page->taken);
-  const uintptr_t known = before | (page_cell(page)->word & taken);
-  if (unlikely((known & bit) != 0)) {
-    free_twice(page, p);
-    return;
-  }
-  if (unlikely((before | bit) == WORD_ONES)) {
-    free_last_of_group(page, word);
-  } else {
-    /* Release: if the page rests, whoever frees its last block gives it away, with what we
-     * wrote into this one. */
-    atomic_store_release(word, before | bit);
+/* The page has counted down. */
+__attribute__((noinline)) static void free_at_turn(struct page *page, size_t index, void *p) {
+  if (!atomic_flag_get(&page->is_large)) {
+    cell_free_at_turn(page_cell(page), page, index);
+  } else if (!large_free(page)) {
+    report_double_free(p);
   }
 }
 
-/* The same when other threads have freed into the page. */
-__attribute__((noinline)) static void free_open_shared(struct page *page, void *p) {
-  const size_t index = page_block_index(page, p);
+/* The bits of free blocks in a word of a page of ours: those in the plane, and those that the
+ * cell took from it. Whether the group is the taken one is a coin toss in many programs, so
+ * that is arithmetic and not a branch. */
+static inline uintptr_t known_free(const struct page *page, const atomic_word *word,
+                                   uintptr_t in_plane) {
+  const uintptr_t taken = (uintptr_t)0 - (uintptr_t)(word == page->taken);
+  return in_plane | (page_cell(page)->word & taken);
+}
+
+/* Set the block's bit in a page of ours. */
+static inline void free_own(struct page *page, size_t index, void *p) {
+  atomic_word *word = &page->free[index / WORD_BITS];
+  const uintptr_t before = atomic_load_relaxed(word);
+  if (unlikely(bits_has(known_free(page, word, before), index))) {
+    free_twice(page, p);
+  } else if (unlikely(--page->until == 0)) {
+    free_at_turn(page, index, p);
+  } else {
+    /* Release: if the page rests, whoever frees its last block gives it away, with what we
+     * wrote into this one. */
+    atomic_store_release(word, bits_with(before, index));
+  }
+}
+
+/* The same when other threads have freed into the page, so that the count does not know when
+ * it is empty. */
+__attribute__((noinline)) static void free_own_shared(struct page *page, size_t index,
+                                                      void *p) {
+  const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
   if (is_freed_by_others(page, index)) {
     report_double_free(p);
+  } else if ((atomic_load_relaxed(&page->state) & PAGE_RESTING) == 0 || page->until == 1) {
+    free_own(page, index, p);
+  } else if ((atomic_load_relaxed(&page->free[index / WORD_BITS]) & bit) != 0) {
+    free_twice(page, p);
   } else {
-    free_open(page, index, p);
+    page->until--;
+    page_free_block_resting(page, index);
   }
 }
 
@@ -177,20 +165,16 @@ void block_free(void *p) {
   }
   const uintptr_t state = atomic_load_relaxed(&page->state);
   if (unlikely(page_state_owner(state) != current.owner_number)) {
-    if (page_state_owner(state) == (current.owner_number | PAGE_FULL)) {
-      free_full(page, p);
-    } else {
-      free_elsewhere(page, p, state);
-    }
+    free_elsewhere(page, p, state);
     return;
   }
   const uint128 product = (uint128)((uintptr_t)p - page->start) * page->reciprocal;
   if (unlikely((uint64_t)product >= page->reciprocal)) {
     free_interior(page, p);
   } else if (unlikely(atomic_load_relaxed(&page->has_xfree) != 0)) {
-    free_open_shared(page, p);
+    free_own_shared(page, (size_t)(product >> 64), p);
   } else {
-    free_open(page, (size_t)(product >> 64), p);
+    free_own(page, (size_t)(product >> 64), p);
   }
 }
 
@@ -205,17 +189,16 @@ struct page *block_page(const void *p) {
   return owner == PAGE_NONE || owner == PAGE_CLAIMED ? NULL : page;
 }
 
-/* Is the block on no stash and its bit in no plane and no word? */
+/* Is the block's bit in no plane and no word? */
 static bool block_is_live(const struct page *page, size_t index) {
   const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
   const atomic_word *word = &page->free[index / WORD_BITS];
   if ((atomic_load_relaxed(word) & bit) != 0) return false;
   if (atomic_flag_get(&page->is_large)) return true;
   if (is_freed_by_others(page, index)) return false;
-  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state)) & ~PAGE_FULL;
-  if (owner != current.owner_number) return true; /* its word and stash we cannot see */
-  if (page->taken == word && (page_cell(page)->word & bit) != 0) return false;
-  return !cell_stash_contains(page_cell(page), page_block(page, index));
+  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+  if (owner != current.owner_number) return true; /* its word we cannot see */
+  return page->taken != word || (page_cell(page)->word & bit) == 0;
 }
 
 /* Bytes from p to the end of its block. */
@@ -229,6 +212,22 @@ size_t block_usable_size(const void *p) {
   if (page == NULL) return 0;
   const size_t index = page_block_index(page, p);
   return likely(block_is_valid(page, p, index)) ? bytes_to_end(page, p, index) : 0;
+}
+
+size_t block_own_size(const void *p) {
+  const struct page *page = page_map_find(p);
+  if (page == NULL) return 0;
+  const uintptr_t state = atomic_load_relaxed(&page->state);
+  if (page_state_owner(state) != current.owner_number) return 0;
+  const uint128 product = (uint128)((uintptr_t)p - page->start) * page->reciprocal;
+  const size_t index = (size_t)(product >> 64);
+  if ((uint64_t)product >= page->reciprocal || index >= page->block_count ||
+      atomic_load_relaxed(&page->has_xfree) != 0 || atomic_flag_get(&page->is_large)) {
+    return 0;
+  }
+  const atomic_word *word = &page->free[index / WORD_BITS];
+  const uintptr_t free = known_free(page, word, atomic_load_relaxed(word));
+  return bits_has(free, index) ? 0 : page->block_size;
 }
 
 int block_check(const void *p, size_t *usable) {

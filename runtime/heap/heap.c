@@ -119,7 +119,7 @@ struct page *heap_fresh_page(struct cell *cell) {
     arena_release_slices(page, cell->slice_count);
     return NULL;
   }
-  page_publish(page, heap->owner->number);
+  page_publish(page, heap->owner->number, 0);
   return page;
 }
 
@@ -198,6 +198,7 @@ struct page *heap_adopt_page(struct cell *cell) {
   while ((page = find_abandoned(cell, &looks)) != NULL) {
     page_collect(page);
     if (!page_is_exhausted(page) && cell_add_page(cell, page)) {
+      page->until = cell->block_count - page_free_count(page);
       page_adopt(page, heap->owner->number);
       atomic_fetch_add_full(&heap->holding.adopted, 1);
       return page;
@@ -229,9 +230,8 @@ static void free_page(struct cell *cell, struct page *page, struct page_chunk *c
   bool is_claimed = false;
   if (chunk_has_slot(chunk, slot)) {
     const uintptr_t state = atomic_load_acquire(&page->state);
-    const uint32_t owner = page_state_owner(state) & ~PAGE_FULL;
     is_claimed =
-        owner == cell->heap->owner->number && page_turn_over(page, state, PAGE_CLAIMED);
+        page_state_owner(state) == cell->heap->owner->number && page_turn_over(page, state, PAGE_CLAIMED);
   }
   read_end(section);
   if (is_claimed) page_give_back(page);
@@ -251,8 +251,6 @@ void heap_abandon(mi_heap_t *heap) {
   for (size_t i = 0; i < CELL_COUNT; i++) {
     struct cell *cell = heap->cells[i];
     if (cell == NULL) continue;
-    cell_flush_stash(cell);
-    cell_wake_pages(cell, true);
     cell_return_word(cell);
     cell->page = NULL;
   }
@@ -261,5 +259,5 @@ void heap_abandon(mi_heap_t *heap) {
 
 void heap_free_all(mi_heap_t *heap) {
   heap_end(heap, free_page);
-  arenas_purge(false);
+  arenas_purge(false, SIZE_MAX);
 }

@@ -112,6 +112,7 @@ static struct page *large_page(mi_heap_t *heap, size_t size, size_t alignment,
   page_initialize(page, cell, slice_count << SLICE_SHIFT, 1, slice_count, *is_zero);
   atomic_flag_set(&page->is_large, true);
   atomic_store_relaxed(&page->free[0], WORD_ONES - 1);
+  page->until = 1;
   if (!cell_add_page(cell, page)) {
     if (page_has_own_mapping(page)) {
       large_unmap(page);
@@ -128,7 +129,7 @@ void *large_allocate(mi_heap_t *heap, size_t size, size_t alignment, bool *is_ze
   struct page *page = large_page(heap, size, alignment, is_zero);
   if (page == NULL) return NULL;
   void *block = (void *)page->start;
-  page_publish(page, heap->owner->number | PAGE_FULL);
+  page_publish(page, heap->owner->number, PAGE_RESTING);
   return block;
 }
 
@@ -146,7 +147,7 @@ void *large_allocate_guarded(mi_heap_t *heap, size_t size, size_t alignment,
   void *block = (void *)align_down(end - size, unit);
   atomic_flag_set(&page->has_interior, true);
   page->is_guarded = !page->arena->setup.pinned && os_protect((void *)end, guard, false);
-  page_publish(page, heap->owner->number | PAGE_FULL);
+  page_publish(page, heap->owner->number, PAGE_RESTING);
   return block;
 }
 

@@ -179,7 +179,7 @@ static void recover_abandoned(struct page *page) {
  * claimed goes back to its arena. */
 static bool abandon_lost(struct page *page, void *argument) {
   (void)argument;
-  const uint32_t owner = page_state_owner(atomic_load_relaxed(&page->state)) & ~PAGE_FULL;
+  const uint32_t owner = page_state_owner(atomic_load_relaxed(&page->state));
   const bool is_large = atomic_flag_get(&page->is_large);
   if (owner == PAGE_CLAIMED) {
     page_give_back_lost(page);
@@ -194,7 +194,6 @@ static bool abandon_lost(struct page *page, void *argument) {
   if (!is_large) {
     if (cell->page == page) cell_return_word(cell);
     page->taken = NULL;
-    cell_return_stashed(cell, page);
   }
   page_abandon(page, owner, NULL, 0);
   return true;

@@ -9,6 +9,10 @@
 #include "base/stats.h"
 #include "os/os.h"
 
+/* Slices purged by a thread that releases a page, beyond half as many as that has: 512 KiB,
+ * some 50 microseconds. */
+#define PURGE_SLICES 8
+
 /* ---- making a page ---- */
 
 void page_initialize(struct page *page, struct cell *cell, size_t block_size,
@@ -25,6 +29,7 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
                          ? 1
                          : (uint64_t)((((uint128)1 << 64) + block_size - 1) / block_size);
   page->taken = NULL;
+  page->until = 0;
   page->block_size = block_size;
   atomic_store_relaxed(&page->cell, (uintptr_t)cell);
   atomic_store_relaxed(&page->group_count, group_count);
@@ -32,7 +37,7 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   atomic_store_relaxed(&page->kind, page_kind(cell->heap->tag, block_size));
   atomic_number_set(&page->slice_count, (uint32_t)slice_count);
   page->block_count = (uint32_t)block_count;
-  page->fresh_block = 0;
+  page->fresh_group = 0;
   atomic_store_relaxed(&page->subprocess, (uintptr_t)cell->heap->owner->subprocess);
   page->is_zero = is_zero;
   atomic_flag_set(&page->has_interior, false);
@@ -48,64 +53,78 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   }
 }
 
-void page_publish(struct page *page, uint32_t owner) {
+void page_publish(struct page *page, uint32_t owner, uintptr_t resting) {
   page_map_set(page->start, page->slice_count, page);
   stats_add(&stats.pages, 1);
   stats_add(&stats.page_bytes, (size_t)page->slice_count << SLICE_SHIFT);
   holding_add(page_holding(page), page->slice_count);
   const uintptr_t state = atomic_load_relaxed(&page->state);
-  atomic_store_release(&page->state, page_state_next(state, owner));
+  atomic_store_release(&page->state, page_state_next(state, owner) | resting);
 }
 
 /* ---- taking blocks out ---- */
 
-/* Move the bits of mask from the plane to the cell. */
-static void take_bits(struct page *page, struct cell *cell, size_t group, uint64_t mask) {
+/* Move the free blocks of a group from the plane to the cell. */
+static void take_group(struct page *page, struct cell *cell, size_t group, bool is_zero) {
   atomic_word *word = &page->free[group];
-  atomic_store_relaxed(word, atomic_load_relaxed(word) & ~mask);
+  const uint64_t blocks = page_group_mask(page, group);
+  const uint64_t before = atomic_load_relaxed(word);
+  atomic_store_relaxed(word, before & ~blocks);
+  page->until += (uint32_t)bits_count(before & blocks);
   /* The child of a fork may see it half done, and puts cell->word back where `taken` says. */
   page->taken = word;
   atomic_barrier_compiler();
-  cell->word = mask;
+  cell->word = before & blocks;
+  cell->word_is_zero = is_zero;
   cell->group = page->start + group * WORD_BITS * page->block_size;
 }
 
-/* Take free blocks that have been handed out before. */
-static bool take_used(struct page *page, struct cell *cell) {
-  const size_t fresh = page->fresh_block;
-  const size_t count = bitmap_words(fresh);
-  /* Go on after the group taken last, so that a page with few free blocks is not searched
-   * from its start each time. */
-  size_t i = page->taken == NULL ? 0 : (size_t)(page->taken - page->free) + 1;
-  for (size_t looked = 0; looked < count; looked++, i++) {
-    if (i >= count) i = 0;
-    const uint64_t used = bits_below(fresh - i * WORD_BITS);
-    const uint64_t free = atomic_load_relaxed(&page->free[i]) & used;
-    if (free == 0) continue;
-    take_bits(page, cell, i, free);
-    cell->word_is_zero = false;
-    return true;
+/* The first group from `group` on, before limit, with a free block, or with several. */
+static size_t find_group(const struct page *page, size_t group, size_t limit,
+                         bool several) {
+  for (; group < limit; group++) {
+    uint64_t free = atomic_load_relaxed(&page->free[group]);
+    if (several) {
+      for (int i = 1; i < GROUP_WORTH; i++) free &= free - 1;
+    }
+    if (free != 0) break;
   }
-  return false;
+  return group;
 }
 
-/* Take blocks never handed out: a system page's worth at most, so that memory is touched
- * only when the blocks that have come back do not suffice. */
-static bool take_fresh(struct page *page, struct cell *cell) {
-  const size_t first = page->fresh_block;
-  if (first >= page->block_count) return false;
-  const size_t offset = first % WORD_BITS;
-  size_t count = cell->fresh_batch;
-  if (count > WORD_BITS - offset) count = WORD_BITS - offset;
-  if (count > page->block_count - first) count = page->block_count - first;
-  take_bits(page, cell, first / WORD_BITS, bits_below(count) << offset);
-  cell->word_is_zero = page->is_zero;
-  page->fresh_block = (uint32_t)(first + count);
-  return true;
+/* Find a group of those handed out before that is worth taking: after the one taken last, so
+ * that those before have time to collect more free blocks. Returns SIZE_MAX if there is
+ * none. */
+static size_t find_used(const struct page *page, bool several) {
+  const size_t fresh = page->fresh_group;
+  const size_t handed_out =
+      fresh * WORD_BITS < page->block_count ? fresh * WORD_BITS : page->block_count;
+  if (handed_out == page->until) return SIZE_MAX; /* a page that only fills */
+  size_t whole = page->block_count / WORD_BITS; /* in a group behind the tail has bits too */
+  if (whole > fresh) whole = fresh;
+  const size_t after = page->taken == NULL ? 0 : (size_t)(page->taken - page->free) + 1;
+  size_t group = find_group(page, after, whole, several);
+  if (group < whole) return group;
+  if (whole < fresh &&
+      (atomic_load_relaxed(&page->free[whole]) & page_group_mask(page, whole)) != 0) {
+    return whole;
+  }
+  const size_t limit = after < whole ? after : whole;
+  group = find_group(page, 0, limit, several);
+  return group < limit ? group : SIZE_MAX;
 }
 
 bool page_take_group(struct page *page, struct cell *cell) {
-  return take_used(page, cell) || take_fresh(page, cell);
+  size_t group = find_used(page, !cell->is_short);
+  bool is_zero = false;
+  if (group == SIZE_MAX) {
+    group = page->fresh_group;
+    if (page_group_mask(page, group) == 0) return false;
+    page->fresh_group++;
+    is_zero = page->is_zero;
+  }
+  take_group(page, cell, group, is_zero);
+  return true;
 }
 
 struct page_swept page_count_marks(const struct page *page) {
@@ -131,6 +150,7 @@ struct page_swept page_sweep(struct page *page) {
       const uint64_t free = atomic_load_relaxed(&page->free[i]);
       atomic_store_relaxed(&page->free[i], free | ~atomic_load_relaxed(&mark[i]));
     }
+    page->until -= (uint32_t)swept.dead;
     atomic_barrier_compiler();
     page->needs_sweep = SWEEP_CLEARS_MARKS;
     atomic_barrier_compiler();
@@ -161,6 +181,7 @@ bool page_collect(struct page *page) {
       log_corruption(EFAULT, "mi_free", "double free of %p", page_block(page, index));
     }
     atomic_store_relaxed(&page->free[i], before | (freed & ~known));
+    page->until -= (uint32_t)bits_count(freed & ~known);
     any |= freed;
   }
   return any != 0;
@@ -195,15 +216,13 @@ bool page_is_exhausted(const struct page *page) {
   return true;
 }
 
-reads_what_may_change static void
-leave_out_stashed(const struct page *page, const struct cell *cell, uint64_t *live) {
-  for (unsigned i = 0; i < cell->stash_count && i < STASH_MAX; i++) {
-    const void *block = cell->stash[i];
-    if (page_map_find(block) != page) continue;
-    const size_t index = page_block_index(page, block);
-    if (index >= SLICE_BLOCKS_MAX) continue;
-    live[index / WORD_BITS] &= ~((uint64_t)1 << (index % WORD_BITS));
+uint32_t page_free_count(const struct page *page) {
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  size_t blocks = 0;
+  for (size_t i = 0; i < count; i++) {
+    blocks += bits_count(atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i));
   }
+  return (uint32_t)blocks;
 }
 
 reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t *live) {
@@ -222,7 +241,6 @@ reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t 
   if (owner >= PAGE_FIRST_OWNER && !is_large && cell != NULL) {
     const atomic_word *taken = page->taken;
     if (taken != NULL) live[taken - page->free] &= ~cell->word;
-    if ((owner & PAGE_FULL) != 0) leave_out_stashed(page, cell, live);
   }
   size_t count = 0;
   for (size_t i = 0; i < group_count; i++) count += bits_count(live[i]);
@@ -280,8 +298,9 @@ void page_give_back_lost(struct page *page) {
 }
 
 void page_release(struct page *page) {
+  const size_t most = page->slice_count / 2 + PURGE_SLICES;
   page_give_back(page);
-  arenas_purge(false);
+  arenas_purge(false, most);
 }
 
 /* ---- abandoned pages ---- */
@@ -328,9 +347,7 @@ bool page_claim_if_empty(struct page *page) {
   for (;;) {
     const uintptr_t state = atomic_load_after_full(&page->state);
     const uint32_t owner = page_state_owner(state);
-    const bool claimable =
-        owner == PAGE_ABANDONED ||
-        (owner >= PAGE_FIRST_OWNER && ((owner & PAGE_FULL) || (state & PAGE_RESTING)));
+    const bool claimable = owner == PAGE_ABANDONED || (state & PAGE_RESTING) != 0;
     if (!claimable || !page_is_empty(page)) return false;
     if (page_turn_over(page, state, PAGE_CLAIMED)) {
       /* Whoever set the last bits may not have raised the flag yet. */
@@ -338,6 +355,16 @@ bool page_claim_if_empty(struct page *page) {
       return true;
     }
   }
+}
+
+void page_free_block_resting(struct page *page, size_t index) {
+  const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
+  /* Another thread may find the page empty as soon as the bit is there. */
+  struct reader *section = read_begin_at_next_full();
+  atomic_fetch_or_full(&page->free[index / WORD_BITS], bit);
+  const bool is_claimed = page_claim_if_empty(page);
+  read_end(section);
+  if (is_claimed) page_release(page);
 }
 
 /* Returns whether the page was empty, and is claimed now. */
@@ -349,7 +376,7 @@ static bool abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
   bool is_large, is_offered;
   do {
     state = atomic_load_acquire(&page->state);
-    if ((page_state_owner(state) & ~PAGE_FULL) != owner) return false; /* and emptied */
+    if (page_state_owner(state) != owner) return false; /* and emptied */
     is_large = atomic_flag_get(&page->is_large);
     is_offered = !is_large && (page->needs_sweep || !page_is_exhausted(page));
     slice_count = atomic_number_get(&page->slice_count);

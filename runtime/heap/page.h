@@ -1,9 +1,9 @@
 /* page.h - a run of slices cut into blocks of one size.
  *
  * Invariant: while a page has an owner and is open, only the owner changes its free plane
- * and its state. While it is FULL, resting or abandoned nobody allocates from it, no bit of
- * its free plane is cleared, and only the owner of a resting one sets any; so any thread that
- * finds it empty may claim it by compare-and-swap of the state.
+ * and its state. While it rests or is abandoned nobody allocates from it, no bit of its free
+ * plane is cleared, and only the owner of a resting one sets any; so any thread that finds it
+ * empty may claim it by compare-and-swap of the state.
  */
 #ifndef MIRT_HEAP_PAGE_H
 #define MIRT_HEAP_PAGE_H
@@ -17,11 +17,11 @@
 void page_initialize(struct page *page, struct cell *cell, size_t block_size,
                      size_t block_count, size_t slice_count, bool is_zero);
 
-/* From now on the page exists, and this is its owner. */
-void page_publish(struct page *page, uint32_t owner);
+/* From now on the page exists, and this is its owner; with PAGE_RESTING it rests. */
+void page_publish(struct page *page, uint32_t owner, uintptr_t resting);
 
 /* Take the free blocks of a group out of the page into the cell: those handed out before
- * first, then some of the fresh ones. Returns false when the free plane is empty. */
+ * first, then of the fresh ones. Returns false when there is none. */
 bool page_take_group(struct page *page, struct cell *cell);
 
 /* What the marks say of a page's blocks. */
@@ -37,7 +37,7 @@ struct page_swept page_sweep(struct page *page);
 struct page_swept page_count_marks(const struct page *page);
 
 /* Sweep the page, if it has to be, and move what other threads freed to the free plane. Returns whether there was anything. The
- * owner only, page not FULL. */
+ * owner only, page not resting. */
 bool page_collect(struct page *page);
 
 /* Is every block in one of the free planes? */
@@ -46,8 +46,9 @@ bool page_is_empty(const struct page *page);
 /* Is every block in the owner's plane? */
 bool page_is_free(const struct page *page);
 
-/* Is no block in the owner's plane? */
+/* Is no block in the owner's plane? How many are? */
 bool page_is_exhausted(const struct page *page);
+uint32_t page_free_count(const struct page *page);
 
 /* Set a bit in live, which has room for PLANE_SLICE_WORDS words, for each block that is live;
  * returns how many are. The owner asks, or somebody while the owner is stopped; else what one
@@ -69,9 +70,13 @@ void page_recover_flag(struct page *page);
 void page_offer(struct page *page);
 void page_withdraw(struct arena *arena, size_t slice);
 
-/* Claim the page if it is FULL, resting or abandoned, and empty; returns whether it was: the caller
+/* Claim the page if it is resting or abandoned, and empty; returns whether it was: the caller
  * releases it then, outside of the read section that this takes. Any thread. */
 bool page_claim_if_empty(struct page *page);
+
+/* The owner puts a block back into its plane; and claims the resting page, and gives it back,
+ * if that was the last one. */
+void page_free_block_resting(struct page *page, size_t index);
 
 /* Turn a page in this state over: to PAGE_CLAIMED, to take it away whatever is in it, or an
  * abandoned one to PAGE_VISITED, to set it aside: blocks in it can be freed all the time by
@@ -82,7 +87,7 @@ bool page_turn_over(struct page *page, uintptr_t state, uint32_t to);
 /* A page that the caller has set aside, and given a cell, belongs to this owner now. */
 void page_adopt(struct page *page, uint32_t owner);
 
-/* Leave a page without an owner, if it still belongs to this one, FULL or not. chunk and
+/* Leave a page without an owner, if it still belongs to this one. chunk and
  * slot are its place in its cell, chunk NULL when it has none. */
 void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
                   uint32_t slot);

@@ -98,7 +98,7 @@ void mi_heap_collect(mi_heap_t *heap, bool force) {
   if (heap == NULL || heap == &heap_empty) return;
   owner_call_deferred_free(force);
   heap_collect(heap, force);
-  if (force) arenas_purge(true);
+  if (force) arenas_purge(true, SIZE_MAX);
 }
 
 void mi_collect(bool force) {
@@ -106,7 +106,7 @@ void mi_collect(bool force) {
     owner_call_deferred_free(force);
     owner_collect(current.owner, force);
   } else if (force) {
-    arenas_purge(true);
+    arenas_purge(true, SIZE_MAX);
   }
 }
 

@@ -35,15 +35,21 @@ cold_function static void *retry_new(mi_heap_t *heap, size_t size, size_t alignm
   return NULL;
 }
 
+/* Inline: where the alignment is a constant nothing is left of the test. */
+static inline void *allocate(mi_heap_t *heap, size_t size, size_t alignment) {
+  return alignment <= BLOCK_MIN ? heap_allocate(heap, size)
+                                : heap_allocate_aligned(heap, size, alignment, false);
+}
+
 static inline void *allocate_new(mi_heap_t *heap, size_t size, size_t alignment) {
-  void *block = heap_allocate_aligned(heap, size, alignment, false);
+  void *block = allocate(heap, size, alignment);
   if (likely(block != NULL)) return block;
   block = retry_new(heap, size, alignment);
   return block != NULL ? block : throw_bad_alloc();
 }
 
 static inline void *allocate_new_nothrow(size_t size, size_t alignment) {
-  void *block = heap_allocate_aligned(current.heap, size, alignment, false);
+  void *block = allocate(current.heap, size, alignment);
   return likely(block != NULL) ? block : retry_new(current.heap, size, alignment);
 }
 

@@ -61,13 +61,14 @@ static struct map_entry look_at_slice(const struct arena *arena, size_t slice) {
   seen.state = bitmap_get(arena->dirty, slice) ? SLICE_HELD : SLICE_RESERVED;
   const struct page *page = page_map_find(arena_slice_address(arena, slice));
   if (page == NULL) return seen;
-  const uint32_t owner = page_state_owner(atomic_load_acquire(&page->state));
+  const uintptr_t state = atomic_load_acquire(&page->state);
+  const uint32_t owner = page_state_owner(state);
   if (owner == PAGE_NONE || owner == PAGE_CLAIMED) return seen;
   seen.page = page;
   if (owner == PAGE_ABANDONED || owner == PAGE_VISITED) {
     seen.state = SLICE_ABANDONED;
   } else {
-    seen.state = (owner & PAGE_FULL) != 0 ? SLICE_FULL : SLICE_PAGE;
+    seen.state = (state & PAGE_RESTING) != 0 ? SLICE_FULL : SLICE_PAGE;
   }
   return seen;
 }

@@ -21,7 +21,7 @@
 #include "heap/owner.h"
 
 #define TYPES_DEFAULT 1024u
-#define CELL_STRIDE ((size_t)384)
+#define CELL_STRIDE ((size_t)128)
 #define MUTATOR_CELLS ((size_t)64) /* offset of the first cell */
 
 _Static_assert(sizeof(struct cell) <= CELL_STRIDE, "cells lie side by side");

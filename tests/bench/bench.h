@@ -87,6 +87,9 @@ struct run {
   unsigned threads;        /* how many may run at once; at least 2 */
   uint64_t start, elapsed; /* nanoseconds */
   uint64_t operations;     /* done in the timed part */
+  /* A further line of the output, where there is one, for whoever runs it by hand. */
+  const char *note;
+  unsigned long note_value;
   struct tally total;
 };
 
@@ -164,6 +167,7 @@ static inline void blocks_delete(struct tally *tally, void **blocks, size_t coun
 /* The patterns. README.md says what each is for. */
 
 void pattern_pair(struct run *run);
+void pattern_alternate(struct run *run);
 void pattern_batch(struct run *run);
 void pattern_mixed(struct run *run);
 void pattern_many_sizes(struct run *run);
@@ -172,8 +176,24 @@ void pattern_shuffle(struct run *run);
 void pattern_realloc(struct run *run);
 void pattern_large(struct run *run);
 
+void pattern_interpreter(struct run *run);
+void pattern_tree(struct run *run);
+void pattern_algebra(struct run *run);
+void pattern_strings(struct run *run);
+void pattern_vectors(struct run *run);
+void pattern_cache(struct run *run);
+void pattern_fragmentation(struct run *run);
+void pattern_aligned(struct run *run);
+void pattern_calloc_fresh(struct run *run);
+void pattern_calloc_used(struct run *run);
+void pattern_large_realloc(struct run *run);
+
 void pattern_producer_consumer(struct run *run);
 void pattern_larson(struct run *run);
 void pattern_threads(struct run *run);
+void pattern_server(struct run *run);
+void pattern_thread_churn(struct run *run);
+void pattern_sharing_active(struct run *run);
+void pattern_sharing_passive(struct run *run);
 
 #endif

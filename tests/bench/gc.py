@@ -11,19 +11,18 @@ import statistics
 import sys
 
 sys.dont_write_bytecode = True  # the source tree may not be ours to write to
+import common
 import heaps
-import run
 
 DEFAULT_ROUNDS = 5
 QUICK_ROUNDS = 3
 
-MIMALLOC = "mimalloc"
 BDWGC = "bdwgc"
 
 # By setting, who is compared: the first with each of the others.
 SETTINGS = {
-    "new": ("mirt", MIMALLOC),
-    "sweep": ("mirt", MIMALLOC),
+    "new": ("mirt", common.MIMALLOC),
+    "sweep": ("mirt", common.MIMALLOC),
     "gcbench": ("refs", "pointers", BDWGC),
     "gcbench-large": ("refs", "pointers", BDWGC),
     "gcbench-words": ("refs", "pointers", BDWGC),
@@ -48,7 +47,7 @@ def commands(programs, mimalloc):
                 by_name[name] = [graph["refs"], "mark-" + name[0]]
             elif name == "mirt":
                 by_name[name] = [objects, "mirt", setting]
-            elif name == MIMALLOC:
+            elif name == common.MIMALLOC:
                 by_name[name] = [objects, mimalloc, setting] if mimalloc else None
             else:
                 by_name[name] = [graph[name], setting]
@@ -58,35 +57,6 @@ def commands(programs, mimalloc):
             if command is not None and os.path.isfile(command[0])
         }
     return result
-
-
-# Running
-
-
-def measure(plan, options):
-    """Runs everything; gives the figures by setting and contestant, and the failures.
-
-    Contestants are the innermost loop, so that the runs to be compared lie close together
-    in time, and each round starts with another one.
-    """
-    results = {setting: {name: [] for name in plan[setting]} for setting in plan}
-    failures = {}
-    for number in range(options.rounds):
-        for setting, by_name in plan.items():
-            names = list(by_name)
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
-                if setting in failures:
-                    break
-                run.progress("round %d of %d: %s, %s"
-                             % (number + 1, options.rounds, setting, name))
-                try:
-                    figures = heaps.run_command(by_name[name], options.quick)
-                    results[setting][name].append(figures)
-                except run.Failure as failure:
-                    failures[setting] = "%s: %s" % (name, failure)
-    run.progress("")
-    return results, failures
 
 
 # The table
@@ -112,7 +82,8 @@ def print_setting(setting, by_name, failure):
         columns = []
         for runs in by_name.values():
             values = [figures[figure][1] for figures in runs if figure in figures]
-            columns.append(heaps.number_text(statistics.median(values)) if values else "-")
+            columns.append(
+                heaps.number_text(statistics.median(values)) if values else "-")
         for name in names[1:]:
             columns.append(ratio_text(figure, by_name[names[0]], by_name[name]))
         print(("  %-30s%-6s" % (figure, unit)
@@ -125,7 +96,7 @@ def print_table(results, failures):
         print()
     print("Medians. A ratio is the median of those of the rounds; below 1 is good for\n"
           "what stands before the stroke.")
-    run.print_failures(failures)
+    common.print_failures(failures)
 
 
 # The command line
@@ -134,7 +105,7 @@ def print_table(results, failures):
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description="Compares objects and their collection with mimalloc and bdwgc.")
-    parser.add_argument("--rounds", type=run.positive, metavar="N",
+    parser.add_argument("--rounds", type=common.positive, metavar="N",
                         help="runs of each setting (default %d, with --quick %d)"
                              % (DEFAULT_ROUNDS, QUICK_ROUNDS))
     parser.add_argument("--quick", action="store_true", help="smaller heaps")
@@ -142,7 +113,7 @@ def parse_arguments():
                         choices=list(SETTINGS), help="only this setting; may be repeated")
     parser.add_argument("--peer", metavar="PATH",
                         help="the library to compare allocation with (default: the "
-                             "system's %s)" % run.PEERS[MIMALLOC])
+                             "system's %s)" % common.PEERS[common.MIMALLOC])
     parser.add_argument("--programs", metavar="DIR", default="tests/bench",
                         help="where the benchmark programs are (default tests/bench)")
     options = parser.parse_args()
@@ -156,7 +127,8 @@ def main():
     program = os.path.join(options.programs, "objects")
     if not os.path.isfile(program):
         sys.exit("gc.py: %s: no such file" % program)
-    peer = options.peer or run.find_peers(os.path.realpath(sys.executable))[MIMALLOC]
+    peers = common.find_peers(os.path.realpath(sys.executable))
+    peer = options.peer or peers[common.MIMALLOC]
     plan = {
         setting: by_name
         for setting, by_name in commands(options.programs, peer).items()
@@ -165,11 +137,14 @@ def main():
     print("mirt objects: median of %d rounds, %d cores, load %.1f, Linux %s"
           % (options.rounds, os.cpu_count() or 1, os.getloadavg()[0], platform.release()))
     if peer is None:
-        print("  %s is left out: it is not installed" % MIMALLOC)
+        print("  %s is left out: it is not installed" % common.MIMALLOC)
     if not os.path.isfile(os.path.join(options.programs, "graph-" + BDWGC)):
         print("  %s is left out: it was not found when this was configured" % BDWGC)
     print(flush=True)
-    results, failures = measure(plan, options)
+    quick = ["--quick"] if options.quick else []
+    results, failures = common.measure(
+        plan, options.rounds,
+        lambda setting, name, command: common.run_figures(command + quick))
     print_table(results, failures)
     return 1 if failures else 0
 

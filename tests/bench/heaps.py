@@ -9,66 +9,16 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
 import sys
 
 sys.dont_write_bytecode = True  # the source tree may not be ours to write to
-import run
+import common
 
 MIRT_FILE = "libmirt.so"
-PEER = "mimalloc"
+PEER = common.MIMALLOC
 
 DEFAULT_ROUNDS = 5
 QUICK_ROUNDS = 3
-
-
-# Running
-
-
-def run_command(command, quick):
-    """The figures of one run: by name, the unit and the value."""
-    try:
-        process = subprocess.run(
-            command + (["--quick"] if quick else []),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=run.TIMEOUT_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise run.Failure("does not end within %d seconds" % run.TIMEOUT_SECONDS)
-    if process.returncode != 0:
-        complaint = " ".join(process.stderr.split())
-        raise run.Failure("ends with status %d (%s)" % (process.returncode, complaint))
-    figures = {}
-    for line in process.stdout.splitlines():
-        name, unit, value = line.split("\t")
-        figures[name] = unit, float(value)
-    return figures
-
-
-def measure(program, settings, libraries, options):
-    """Runs everything; gives the runs by setting and library, and the failures."""
-    results = {setting: {name: [] for name in libraries} for setting in settings}
-    failures = {}
-    names = list(libraries)
-    for number in range(options.rounds):
-        first = number % len(names)
-        for setting in settings:
-            for name in names[first:] + names[:first]:
-                if setting in failures:
-                    break
-                run.progress("round %d of %d: %s, %s"
-                             % (number + 1, options.rounds, setting, name))
-                try:
-                    command = [program, libraries[name], setting]
-                    figures = run_command(command, options.quick)
-                    results[setting][name].append(figures)
-                except run.Failure as failure:
-                    failures[setting] = "%s: %s" % (name, failure)
-    run.progress("")
-    return results, failures
 
 
 # The table
@@ -118,16 +68,15 @@ def print_table(results, failures):
         for name, unit in units.items():
             print(line("  " + name, unit, figure_columns(name, by_name)))
     print("\nLess is better, but where the unit is M/s: millions of blocks a second.")
-    run.print_failures(failures)
+    common.print_failures(failures)
 
 
 # The command line
 
 
 def parse_arguments():
-    here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser(description="Compares heaps with mimalloc's.")
-    parser.add_argument("--rounds", type=run.positive, metavar="N",
+    parser.add_argument("--rounds", type=common.positive, metavar="N",
                         help="runs of each setting with each library (default %d, with "
                              "--quick %d)" % (DEFAULT_ROUNDS, QUICK_ROUNDS))
     parser.add_argument("--quick", action="store_true",
@@ -139,7 +88,7 @@ def parse_arguments():
                              % MIRT_FILE)
     parser.add_argument("--peer", metavar="PATH",
                         help="the library to compare it with (default: the system's %s)"
-                             % run.PEERS[PEER])
+                             % common.PEERS[PEER])
     parser.add_argument("--program", metavar="PATH",
                         help="the benchmark program (default: in a build tree)")
     parser.add_argument("--build", action="append", metavar="DIR",
@@ -148,31 +97,8 @@ def parse_arguments():
     options = parser.parse_args()
     if options.rounds is None:
         options.rounds = QUICK_ROUNDS if options.quick else DEFAULT_ROUNDS
-    options.build = options.build or [os.getcwd(), os.path.dirname(os.path.dirname(here))]
+    options.build = options.build or common.default_build()
     return options
-
-
-def stop(message):
-    sys.exit("heaps.py: " + message)
-
-
-def choose_file(given, name, options, folders):
-    path = given or run.find_file(name, options.build, folders)
-    if path is None:
-        stop("no %s below %s" % (name, ", ".join(options.build)))
-    if not os.path.isfile(path):
-        stop("%s: no such file" % path)
-    return os.path.abspath(path)
-
-
-def choose_settings(options, program):
-    settings = subprocess.run(
-        [program, "--list"], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout.split()
-    for name in options.only or []:
-        if name not in settings:
-            stop("no setting %s; there are: %s" % (name, ", ".join(settings)))
-    return [name for name in settings if not options.only or name in options.only]
 
 
 def print_head(libraries, options):
@@ -181,25 +107,32 @@ def print_head(libraries, options):
     for name, library in libraries.items():
         print("  %-9s %s" % (name, os.path.realpath(library)))
     if len(libraries) == 1:
-        print("  %-9s left out: %s is not installed" % (PEER, run.PEERS[PEER]))
+        print("  %-9s left out: %s is not installed" % (PEER, common.PEERS[PEER]))
     print(flush=True)
 
 
 def main():
     options = parse_arguments()
-    program = choose_file(options.program, "heaps", options, ("tests/bench",))
+    program = common.choose_file(
+        options.program, "heaps", options.build, ("tests/bench",))
     libraries = {
-        "mirt": choose_file(options.mirt, MIRT_FILE, options, run.LIBRARY_FOLDERS)
+        "mirt": common.choose_file(
+            options.mirt, MIRT_FILE, options.build, common.LIBRARY_FOLDERS)
     }
     if options.peer:
-        libraries["peer"] = choose_file(options.peer, None, options, ())
+        libraries["peer"] = common.choose_file(options.peer, None, (), ())
     else:
-        peer = run.find_peers(program)[PEER]
+        peer = common.find_peers(program)[PEER]
         if peer is not None:
             libraries[PEER] = peer
-    settings = choose_settings(options, program)
+    settings = common.choose_names(
+        common.list_names(program), options.only, "setting")
     print_head(libraries, options)
-    results, failures = measure(program, settings, libraries, options)
+    quick = ["--quick"] if options.quick else []
+    results, failures = common.measure(
+        dict.fromkeys(settings, libraries), options.rounds,
+        lambda setting, name, library:
+            common.run_figures([program, library, setting] + quick))
     print_table(results, failures)
     return 1 if failures else 0
 

@@ -15,6 +15,7 @@ static const struct {
   void (*run)(struct run *run);
 } patterns[] = {
     {"pair", pattern_pair},
+    {"alternate", pattern_alternate},
     {"batch", pattern_batch},
     {"mixed", pattern_mixed},
     {"many-sizes", pattern_many_sizes},
@@ -22,9 +23,24 @@ static const struct {
     {"shuffle", pattern_shuffle},
     {"realloc", pattern_realloc},
     {"large", pattern_large},
+    {"large-realloc", pattern_large_realloc},
+    {"interpreter", pattern_interpreter},
+    {"tree", pattern_tree},
+    {"algebra", pattern_algebra},
+    {"strings", pattern_strings},
+    {"vectors", pattern_vectors},
+    {"cache", pattern_cache},
+    {"fragmentation", pattern_fragmentation},
+    {"aligned", pattern_aligned},
+    {"calloc-fresh", pattern_calloc_fresh},
+    {"calloc-used", pattern_calloc_used},
     {"producer-consumer", pattern_producer_consumer},
     {"larson", pattern_larson},
     {"threads", pattern_threads},
+    {"server", pattern_server},
+    {"thread-churn", pattern_thread_churn},
+    {"sharing-active", pattern_sharing_active},
+    {"sharing-passive", pattern_sharing_passive},
 };
 
 enum { pattern_count = sizeof patterns / sizeof patterns[0] };
@@ -60,6 +76,7 @@ static int run_pattern(size_t index) {
   printf("operations %" PRIu64 "\n", run.operations);
   printf("checksum %016" PRIx64 "\n", run.total.found);
   printf("peak_kib %lu\n", peak);
+  if (run.note != NULL) printf("%s %lu\n", run.note, run.note_value);
   printf("malloc %s\n", malloc_provider());
   return 0;
 }

@@ -1,43 +1,39 @@
 #!/usr/bin/env python3
-"""Runs a benchmark program with mirt and with other allocators and compares them.
+"""Runs benchmark programs with mirt and with other allocators and compares them.
 
-The program is the same binary each time; the allocator is preloaded into it. README.md
-beside this file says what the patterns are and how to read the tables.
+The programs are the same each time; the allocator is preloaded into them. README.md
+beside this file says what they are and how to read the tables.
 """
 
 import argparse
 import collections
-import math
 import os
 import platform
-import re
 import statistics
-import subprocess
 import sys
 
-MIRT_FILE = "libmirt-malloc.so"
-LIBRARY_FOLDERS = ("", ".libs", "runtime/.libs", "runtime/malloc/.libs", "lib")
-PEERS = {
-    "mimalloc": "libmimalloc.so.2",
-    "jemalloc": "libjemalloc.so.2",
-    "tcmalloc": "libtcmalloc_minimal.so.4",
-}
-GLIBC = "glibc"  # what the program has when nothing is preloaded
+sys.dont_write_bytecode = True  # the source tree may not be ours to write to
+import common
+import report
+import whole_programs
 
-# One pattern of each kind: what is left out has a near relative here.
+# One benchmark of each kind: what is left out has a near relative here.
 QUICK = (
     "pair",
     "many-sizes",
     "replace",
     "realloc",
     "large",
+    "interpreter",
     "producer-consumer",
     "larson",
+    "sqlite",
+    "lua",
 )
-TIMEOUT_SECONDS = 120
 
 DEFAULT_ROUNDS = 5
-DEFAULT_PURGE_ROUNDS = 3
+QUICK_ROUNDS = 3
+PURGE_ROUNDS = 3
 
 
 # The columns of the purge table. A setting has those that the program prints for it.
@@ -66,10 +62,6 @@ PURGE_GROUPS = (
 )
 
 
-class Failure(Exception):
-    """A run of the program that must not count."""
-
-
 class Result:
     """What one run of a program printed."""
 
@@ -80,7 +72,7 @@ class Result:
             self.malloc = fields["malloc"]
             self.read(fields)
         except (KeyError, ValueError, ZeroDivisionError):
-            raise Failure("prints no result")
+            raise common.Failure("prints no result")
 
 
 class PatternResult(Result):
@@ -88,8 +80,10 @@ class PatternResult(Result):
         operations = int(fields["operations"])
         self.time = int(fields["nanoseconds"]) / operations
         self.memory = int(fields["peak_kib"]) / 1024
+        if "final_kib" in fields:
+            self.final = int(fields["final_kib"]) / 1024
         if self.time <= 0 or self.memory <= 0:
-            raise Failure("prints a time or a memory size of 0")
+            raise common.Failure("prints a time or a memory size of 0")
 
 
 class PurgeResult(Result):
@@ -103,204 +97,39 @@ class PurgeResult(Result):
             for _, columns in self.groups for column in columns
         }
         if not self.numbers:
-            raise Failure("prints no result")
-
-
-# Finding the program and the libraries
-
-
-def find_file(name, directories, folders):
-    for directory in directories:
-        for folder in folders:
-            path = os.path.join(directory, folder, name)
-            if os.path.isfile(path):
-                return os.path.abspath(path)
-    return None
-
-
-def machine_kind(path):
-    """The bytes of an ELF header that say which machine a file is for."""
-    with open(path, "rb") as file:
-        header = file.read(20)
-    return header[4:6] + header[18:20]
-
-
-def cached_libraries():
-    """Pairs of name and path from the dynamic linker's cache."""
-    for command in ("ldconfig", "/sbin/ldconfig", "/usr/sbin/ldconfig"):
-        try:
-            output = subprocess.run(
-                [command, "-p"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            ).stdout
-        except OSError:
-            continue
-        return re.findall(r"^\s*(\S+) \(.*\) => (\S.*)$", output, re.MULTILINE)
-    return []
-
-
-def find_peers(program):
-    """Maps each peer to its library, or to None where it is not installed."""
-    kind = machine_kind(program)
-    found = dict.fromkeys(PEERS)
-    for name, path in cached_libraries():
-        for peer, wanted in PEERS.items():
-            if name == wanted and found[peer] is None and os.path.isfile(path):
-                # A system may also have the libraries of another machine.
-                if machine_kind(path) == kind:
-                    found[peer] = path
-    return found
+            raise common.Failure("prints no result")
 
 
 # Running
 
 
-def program_environment(library):
-    environment = dict(os.environ)
-    environment.pop("LD_PRELOAD", None)
-    if library is not None:
-        environment["LD_PRELOAD"] = library
-    return environment
-
-
-def run_once(program, pattern, library, result_class):
-    try:
-        process = subprocess.run(
-            [program, pattern],
-            env=program_environment(library),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise Failure("does not end within %d seconds" % TIMEOUT_SECONDS)
-    complaint = " ".join(process.stderr.split())
-    complaint = " (%s)" % complaint if complaint else ""
-    if process.returncode < 0:
-        raise Failure("killed by signal %d%s" % (-process.returncode, complaint))
-    if process.returncode > 0:
-        raise Failure("exit status %d%s" % (process.returncode, complaint))
-    result = result_class(process.stdout)
+def run_pattern(program, pattern, library, result_class):
+    finished = common.run_command(
+        [program, pattern], common.program_environment(library))
+    result = result_class(finished.output.decode(errors="replace"))
     # The dynamic linker goes on without a library that it cannot preload, and a library
     # without a malloc is no help either: both would measure the C library instead.
     provider = os.path.realpath(result.malloc)
     if library is not None and provider != os.path.realpath(library):
-        raise Failure("malloc comes from %s%s" % (result.malloc, complaint))
+        raise common.Failure("malloc comes from %s (%s)"
+                             % (result.malloc, finished.complaint))
     return result
 
 
-def measure(program, patterns, allocators, rounds, result_class):
-    """Runs everything; gives the results by pattern and allocator, and the failures.
-
-    Rounds are the outermost loop and allocators the innermost, so that the runs to be
-    compared lie close together in time, and each round starts with another allocator.
-    """
-    results = {pattern: {name: [] for name in allocators} for pattern in patterns}
-    failures = {}
+def measure(benchmarks, allocators, rounds):
+    """Runs everything; a benchmark is a function that takes a library. Fails those whose
+    checksums differ."""
     checksums = {}
-    names = list(allocators)
-    for number in range(rounds):
-        first = number % len(names)
-        for pattern in patterns:
-            for name in names[first:] + names[:first]:
-                if pattern in failures:
-                    break
-                progress("round %d of %d: %s, %s" % (number + 1, rounds, pattern, name))
-                try:
-                    result = run_once(program, pattern, allocators[name], result_class)
-                    expected = checksums.setdefault(pattern, (result.checksum, name))
-                    if result.checksum != expected[0]:
-                        raise Failure("checksum %s, but %s with %s"
-                                      % (result.checksum, expected[0], expected[1]))
-                    results[pattern][name].append(result)
-                except Failure as failure:
-                    failures[pattern] = "%s: %s" % (name, failure)
-    progress("")
-    return results, failures
 
+    def run_once(benchmark, name, library):
+        result = benchmarks[benchmark](library)
+        expected, first = checksums.setdefault(benchmark, (result.checksum, name))
+        if result.checksum != expected:
+            raise common.Failure("checksum %s, but %s with %s"
+                                 % (result.checksum, expected, first))
+        return result
 
-def progress(text):
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K" + text)
-        sys.stderr.flush()
-
-
-# The table
-
-
-def geometric_mean(values):
-    return math.exp(statistics.fmean(math.log(value) for value in values))
-
-
-class Row:
-    """The numbers of one pattern."""
-
-    def __init__(self, by_name, peers):
-        times = {name: [run.time for run in runs] for name, runs in by_name.items()}
-        time = {name: statistics.median(values) for name, values in times.items()}
-        memory = {
-            name: statistics.median(run.memory for run in runs)
-            for name, runs in by_name.items()
-        }
-        self.time = time["mirt"]
-        self.spread = 100 * (max(times["mirt"]) - min(times["mirt"])) / self.time
-        self.memory = memory["mirt"]
-        self.time_ratios = [time["mirt"] / time[peer] for peer in peers]
-        self.memory_ratios = [memory["mirt"] / memory[peer] for peer in peers]
-
-
-def format_line(label, time, spread, time_ratios, memory, memory_ratios):
-    """A line of the table, of texts."""
-    peer = "{:>10}".format
-    return "{:<18}{:>10}{:>9}  {}  {:>9}  {}".format(
-        label, time, spread,
-        "".join(map(peer, time_ratios)), memory, "".join(map(peer, memory_ratios)),
-    ).rstrip()
-
-
-def print_table(rows, failures, peers):
-    ratio = "{:.2f}".format
-    def above_peers(text):
-        return [text] + [""] * (len(peers) - 1)
-
-    print(format_line(
-        "", "mirt", "mirt", above_peers("mirt/peer"), "mirt", above_peers("mirt/peer")
-    ))
-    print(format_line(
-        "", "", "time", above_peers("time"), "peak RSS", above_peers("peak RSS")
-    ))
-    heading = format_line("pattern", "ns/op", "spread", peers, "MiB", peers)
-    print(heading)
-    print("-" * len(heading))
-    for pattern, row in rows.items():
-        if row is None:
-            print("%-18s    failed" % pattern)
-            continue
-        print(format_line(
-            pattern,
-            "%.1f" % row.time, "%.0f%%" % row.spread, map(ratio, row.time_ratios),
-            "%.1f" % row.memory, map(ratio, row.memory_ratios),
-        ))
-    good = [row for row in rows.values() if row is not None]
-    if good:
-        print("-" * len(heading))
-        times = zip(*(row.time_ratios for row in good))
-        memories = zip(*(row.memory_ratios for row in good))
-        print(format_line(
-            "geometric mean", "", "", (ratio(geometric_mean(column)) for column in times),
-            "", (ratio(geometric_mean(column)) for column in memories),
-        ))
-    print("\nBelow 1.00 mirt is faster, or smaller.")
-    print_failures(failures)
-
-
-def print_failures(failures):
-    for pattern, failure in failures.items():
-        print("FAILED %s: with %s" % (pattern, failure))
+    return common.measure(dict.fromkeys(benchmarks, allocators), rounds, run_once)
 
 
 # The purge table
@@ -329,7 +158,7 @@ def print_purge_setting(setting, by_name):
     print("-" * len(heading))
     for name, runs in by_name.items():
         def median(column):
-            if column.counted and name == GLIBC:
+            if column.counted and name == common.GLIBC:
                 return "-"
             value = statistics.median(run.numbers[column.field] for run in runs)
             return "%.*f" % (column.places, value)
@@ -341,11 +170,76 @@ def print_purge_table(results, failures):
     for setting, by_name in results.items():
         if setting not in failures:
             print_purge_setting(setting, by_name)
-    print("Less is better everywhere. System calls that %s makes are not seen." % GLIBC)
-    print_failures(failures)
+    print("Less is better everywhere. System calls that %s makes are not seen."
+          % common.GLIBC)
+    common.print_failures(failures)
 
 
 # The command line
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description="Compares mirt with other allocators.")
+    parser.add_argument("--rounds", type=common.positive, metavar="N",
+                        help="runs of each benchmark with each allocator (default %d, "
+                             "with --quick %d, with --purge %d)"
+                             % (DEFAULT_ROUNDS, QUICK_ROUNDS, PURGE_ROUNDS))
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--quick", action="store_true",
+                      help="only one benchmark of each kind")
+    kind.add_argument("--purge", action="store_true",
+                      help="how memory is given back, rather than the benchmarks")
+    parser.add_argument("--only", action="append", metavar="NAME",
+                        help="only this pattern, program, or setting of --purge; may be "
+                             "repeated")
+    parser.add_argument("--skip", action="append", metavar="PEER", default=[],
+                        help="leave this peer out; may be repeated")
+    parser.add_argument("--peer", action="append", metavar="NAME=PATH", default=[],
+                        help="a further library to compare with; may be repeated")
+    parser.add_argument("--output", metavar="DIR",
+                        help="where the report goes (default: bench in the build tree)")
+    parser.add_argument("--mirt", metavar="PATH",
+                        default=os.environ.get("MIRT_MALLOC_SO"),
+                        help="the library to compare (default: $MIRT_MALLOC_SO, "
+                             "else %s in a build tree)" % common.MIRT_FILE)
+    parser.add_argument("--program", metavar="PATH",
+                        help="the benchmark program (default: in a build tree)")
+    parser.add_argument("--build", action="append", metavar="DIR",
+                        help="a build tree to search; may be repeated (default: the "
+                             "current directory, then the source tree)")
+    options = parser.parse_args()
+    options.build = options.build or common.default_build()
+    options.output = options.output or os.path.join(options.build[0], "bench")
+    if options.rounds is None:
+        options.rounds = (PURGE_ROUNDS if options.purge else
+                          QUICK_ROUNDS if options.quick else DEFAULT_ROUNDS)
+    return options
+
+
+def choose_allocators(options, program):
+    """By name the library of each allocator, None for the C library's; and by name the
+    reason why a peer is left out."""
+    mirt = common.choose_file(
+        options.mirt, common.MIRT_FILE, options.build, common.LIBRARY_FOLDERS)
+    allocators, missing = {report.MIRT: mirt}, {}
+    for name, path in common.find_peers(program).items():
+        if path is None:
+            missing[name] = "%s is not installed" % common.PEERS[name]
+        else:
+            allocators[name] = path
+    for given in options.peer:
+        name, _, path = given.partition("=")
+        if not name or name in (report.MIRT, common.GLIBC) or not os.path.isfile(path):
+            common.stop("--peer %s: not NAME=PATH of a library" % given)
+        allocators[name] = os.path.abspath(path)
+        missing.pop(name, None)
+    allocators[common.GLIBC] = None
+    for name in options.skip:
+        if name == report.MIRT or name not in (*allocators, *missing):
+            common.stop("no peer %s" % name)
+        allocators.pop(name, None)
+        missing[name] = "not asked for"
+    return allocators, missing
 
 
 def print_setting(allocators, missing, rounds):
@@ -354,115 +248,67 @@ def print_setting(allocators, missing, rounds):
     for name, library in allocators.items():
         if library is not None:
             print("  %-9s %s" % (name, os.path.realpath(library)))
-    for name in missing:
-        print("  %-9s left out: %s is not installed" % (name, PEERS[name]))
+    for name, reason in missing.items():
+        print("  %-9s left out: %s" % (name, reason))
     print(flush=True)
 
 
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+def pattern_benchmarks(program, names, result_class):
+    return {
+        name: lambda library, name=name: run_pattern(program, name, library, result_class)
+        for name in names}
 
 
-def parse_arguments():
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser = argparse.ArgumentParser(description="Compares mirt with other allocators.")
-    parser.add_argument("--rounds", type=positive, metavar="N",
-                        help="runs of each pattern with each allocator (default %d, "
-                             "with --purge %d)" % (DEFAULT_ROUNDS, DEFAULT_PURGE_ROUNDS))
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true",
-                      help="only one pattern of each kind")
-    kind.add_argument("--purge", action="store_true",
-                      help="how memory is given back, rather than the patterns")
-    parser.add_argument("--only", action="append", metavar="PATTERN",
-                        help="only this pattern, or setting of --purge; may be "
-                             "repeated")
-    parser.add_argument("--mirt", metavar="PATH",
-                        default=os.environ.get("MIRT_MALLOC_SO"),
-                        help="the library to compare (default: $MIRT_MALLOC_SO, "
-                             "else %s in a build tree)" % MIRT_FILE)
-    parser.add_argument("--program", metavar="PATH",
-                        help="the benchmark program (default: in a build tree)")
-    parser.add_argument("--build", action="append", metavar="DIR",
-                        help="a build tree to search; may be repeated (default: the "
-                             "current directory, then the source tree)")
-    options = parser.parse_args()
-    if options.rounds is None:
-        options.rounds = DEFAULT_PURGE_ROUNDS if options.purge else DEFAULT_ROUNDS
-    options.build = options.build or [os.getcwd(), os.path.dirname(os.path.dirname(here))]
-    return options
+def main_purge(options, program, allocators, missing):
+    names = common.choose_names(common.list_names(program), options.only, "setting")
+    print_setting(allocators, missing, options.rounds)
+    results, failures = measure(
+        pattern_benchmarks(program, names, PurgeResult), allocators, options.rounds)
+    print_purge_table(results, failures)
+    return 1 if failures else 0
 
 
-def stop(message):
-    sys.exit("run.py: " + message)
+def main_benchmarks(options, program, allocators, missing):
+    patterns = common.list_names(program)
+    made = os.path.join(options.output, "programs")
+    programs, absent = whole_programs.find(made)
+    asked = options.only or (QUICK if options.quick else None)
+    known = patterns + list(programs) + list(absent)
+    chosen = common.choose_names(known, asked, "benchmark")
+    missing.update((name, why) for name, why in absent.items() if name in chosen)
+    print_setting(allocators, missing, options.rounds)
 
-
-def choose_library(options):
-    library = options.mirt or find_file(MIRT_FILE, options.build, LIBRARY_FOLDERS)
-    if library is None:
-        places = ", ".join(options.build)
-        stop("no %s below %s; name it with --mirt" % (MIRT_FILE, places))
-    if not os.path.isfile(library):
-        stop("%s: no such file" % library)
-    return os.path.abspath(library)
-
-
-def choose_program(options):
-    name = "purge" if options.purge else "patterns"
-    program = options.program or find_file(name, options.build, ("tests/bench",))
-    if program is None:
-        stop("no program tests/bench/%s below %s" % (name, ", ".join(options.build)))
-    if not os.path.isfile(program):
-        stop("%s: no such file" % program)
-    return os.path.abspath(program)
-
-
-def choose_patterns(options, program):
-    patterns = subprocess.run(
-        [program, "--list"],
-        env=program_environment(None),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout.split()
-    for name in options.only or []:
-        if name not in patterns:
-            stop("no pattern %s; there are: %s" % (name, ", ".join(patterns)))
-    if options.only:
-        return [name for name in patterns if name in options.only]
-    if options.quick:
-        return [name for name in patterns if name in QUICK]
-    return patterns
+    patterns = pattern_benchmarks(
+        program, [name for name in patterns if name in chosen], PatternResult)
+    programs = {
+        name: lambda library, it=it: whole_programs.run_program(it, library)
+        for name, it in programs.items() if name in chosen}
+    whole_programs.make_inputs(made, programs)
+    load = os.getloadavg()[0]
+    results, failures = measure({**patterns, **programs}, allocators, options.rounds)
+    sections = [
+        report.Section(title, unit, places, {name: results[name] for name in names},
+                       failures)
+        for title, unit, places, names in (
+            ("Patterns", "ns/operation", 1, patterns),
+            ("Programs", "seconds", 2, programs))
+        if names]
+    text = report.make_text(sections, allocators, options.rounds, missing, load)
+    report.write(options.output, text, report.make_chart(sections, allocators))
+    print(text)
+    print("This is also in %s, with a chart beside it."
+          % os.path.join(options.output, "report.md"))
+    return 1 if failures else 0
 
 
 def main():
     options = parse_arguments()
-    program = choose_program(options)
-    peers = find_peers(program)
-    allocators = {"mirt": choose_library(options)}
-    allocators.update((name, path) for name, path in peers.items() if path is not None)
-    allocators[GLIBC] = None
-    missing = [name for name, path in peers.items() if path is None]
-    patterns = choose_patterns(options, program)
-
-    print_setting(allocators, missing, options.rounds)
-    result_class = PurgeResult if options.purge else PatternResult
-    results, failures = measure(
-        program, patterns, allocators, options.rounds, result_class
-    )
-    if options.purge:
-        print_purge_table(results, failures)
-        return 1 if failures else 0
-    names = [name for name in allocators if name != "mirt"]
-    rows = {
-        pattern: None if pattern in failures else Row(results[pattern], names)
-        for pattern in patterns
-    }
-    print_table(rows, failures, names)
-    return 1 if failures else 0
+    program = common.choose_file(
+        options.program, "purge" if options.purge else "patterns", options.build,
+        ("tests/bench",))
+    allocators, missing = choose_allocators(options, program)
+    run = main_purge if options.purge else main_benchmarks
+    return run(options, program, allocators, missing)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,25 @@ void pattern_pair(struct run *run) {
   run_add_tally(run, &tally);
 }
 
+/* alternate: a loop that makes something for a moment: a boxed number, an iterator, a
+   node of a list that is unlinked at once. Nothing else is alive in the classes that it
+   goes through, so each allocation waits for what the release before it in its class has
+   written, and there is no other work to hide that. No stamp and no check: one word is
+   written, which the compiler cannot leave out, as it knows nothing of free. */
+void pattern_alternate(struct run *run) {
+  enum { operations = 80000000 };
+  static const size_t sizes[] = {16, 32, 64, 160};
+  timer_start(run);
+  for (uint64_t i = 0; i < operations; i++) {
+    uint64_t *word = malloc(sizes[i % (sizeof sizes / sizeof sizes[0])]);
+    *word = i;
+    free(word);
+  }
+  timer_stop(run);
+  run->operations = operations;
+  run->total.written = run->total.found = operations;
+}
+
 void pattern_batch(struct run *run) {
   enum { batches = 20000, count = 1000 };
   static const size_t sizes[] = {16, 32, 48, 64, 128, 256};

@@ -3,22 +3,7 @@
    Which thread frees what is fixed in advance, by number and by stage and never by who
    comes first, so that the checksum is the same in every run. */
 
-#include "bench.h"
-
-#include <pthread.h>
-
-static pthread_t thread_start(void *(*body)(void *), void *argument) {
-  pthread_t thread;
-  if (pthread_create(&thread, NULL, body, argument) != 0)
-    bench_fail("pthread_create: no more threads");
-  return thread;
-}
-
-/* The tally of the thread with a number. Each has serial numbers of its own to give out,
-   or a block that one thread lost could be made up for by one of another. */
-static struct tally tally_start(unsigned number) {
-  return (struct tally){.serial = number << 25};
-}
+#include "threads.h"
 
 /* producer-consumer: batches of blocks travel through a ring. The producer fills a batch
    in the ring itself and the consumer empties it there, both without the lock; the lock

@@ -1,8 +1,10 @@
 /* page.pml - who owns a page: its state, its planes, the flag, and who may take it away.
  *
  * One page descriptor. Two owners, who may each make a page in its slices, allocate, free, let
- * it rest, wake, close, reopen, collect, retire, abandon and adopt it, in any order that the
- * code allows.
+ * it rest, wake, collect, retire, abandon and adopt it, in any order that the code allows.
+ * What an owner frees into a resting page is a plain store unless it sees the flag up or has
+ * freed all blocks itself, which is what page->until tells it. When the page becomes available
+ * is left open: the owner may wake a page that has any free block.
  * Two threads that free blocks of others and claim the page when it is empty. Visitors
  * and a thread that wipes the descriptor, where asked for. Every block is a group of its
  * own, so that to look whether a page is empty takes several steps; or the first two are a
@@ -25,9 +27,12 @@
  * Errors to be found:
  *
  *   NO_COUNT           the state has no count
- *   NO_WAKE            an owner that lets a page rest does not look at the flag
+ *   NO_REST_LOOK       an owner that lets a page rest does not look at the flag
  *   REST_LOOKS_FIRST   it looks at the flag before it sets the state
  *   NO_OWN_CLAIM       an owner that frees the last block of a resting page leaves it
+ *   NO_OWN_LOOK        an owner that frees into a resting page does not look at the flag
+ *   WEAK_OWN           its loads of other words may overtake its store of the last bit
+ *   WAKE_BLINDLY       an owner that wakes a page stores the state, without comparing it
  *   FREE_LOOKS_FIRST   who frees looks at the state before it raises the flag
  *   WEAK_REST          the load of the flag may overtake the store of the state
  *   WEAK_RAISE         the load of the state may overtake the store of the flag
@@ -88,13 +93,12 @@
 #define ABANDONED 1
 #define CLAIMED 2
 #define VISITED 3
-#define OPEN(o) (4 + 3 * (o))
-#define FULL(o) (5 + 3 * (o))
-#define RESTING(o) (6 + 3 * (o))
-#define OWNER_OF(s) (((s) - 4) / 3)
-#define IS_OF(s, o) ((s) >= OPEN(o) && (s) <= RESTING(o))
-#define IS_RESTING(s) ((s) >= 4 && ((s) - 4) % 3 == 2)
-#define IS_CLAIMABLE(s) ((s) == ABANDONED || ((s) >= 4 && ((s) - 4) % 3 != 0))
+#define OPEN(o) (4 + 2 * (o))
+#define RESTING(o) (5 + 2 * (o))
+#define OWNER_OF(s) (((s) - 4) / 2)
+#define IS_OF(s, o) ((s) == OPEN(o) || (s) == RESTING(o))
+#define IS_RESTING(s) ((s) >= 4 && ((s) & 1) != 0)
+#define IS_CLAIMABLE(s) ((s) == ABANDONED || IS_RESTING(s))
 
 /* Who holds a live block: nobody, or an owner (0, 1) or a thread that frees (2, 3). */
 #define NOBODY 0
@@ -114,7 +118,6 @@ short abandoned_count = 0;
 
 /* The cells. */
 bit slot[2];
-byte stash[2];
 
 /* What is so, whatever the variables say. */
 byte holder[BLOCKS];
@@ -123,13 +126,8 @@ byte allocations = 0;
 byte abandons = 0;
 byte pages = 0;
 byte owners_done = 0;
-#ifdef PAIRED
-bit owner_was_last = 0; /* the last block to be freed was freed by its owner */
-#define FREED_BY_OWNER(x) owner_was_last = x
-#else
-#define FREED_BY_OWNER(x) skip
-#define owner_was_last 0
-#endif
+bit rested_early = 0; /* once, with a block free, so that resting has an end */
+bit was_plain = 0; /* the last free was a plain store, with the flag down before it */
 #ifdef WIPER
 bit described = 0; /* the descriptor names its arena */
 #define DESCRIBE(x) described = x
@@ -227,7 +225,7 @@ inline rest() {
 inline release() {
   d_step {
     assert(exists); /* released once */
-    assert(NO_LIVE_BLOCK && stash[0] == 0 && stash[1] == 0); /* released empty */
+    assert(NO_LIVE_BLOCK); /* released empty */
     exists = 0;
     if
     :: flag -> xf = 0
@@ -427,15 +425,36 @@ inline abandon_page(p) {
 
 #define NOTHING 0
 #define HAS_OPEN 1
-#define HAS_FULL 2
-#define HAS_RESTING 3
+#define HAS_RESTING 2
+
+/* A block that the owner holds. */
+inline find_own() {
+  i = 0;
+  do
+  :: holder[i] != HOLDER(me) -> i++
+  :: else -> break
+  od
+}
+
+/* The owner sets the bit of block b in a resting page. */
+inline own_bit() {
+  assert(kind == RESTING(me) && exists); /* a page with a live block stays */
+  assert(((fr | xf) & BIT(b)) == 0);     /* a live block is not free */
+  holder[b] = NOBODY;
+  fr = fr | BIT(b)
+}
 
 proctype Owner(byte me) {
-  byte s, c, i, stale, early, pending;
+  byte s, c, i, b, stale, early, pending;
   byte has = NOTHING;
   bit ok, yes, wants;
   bit collected; /* since it was opened */
-  bit reopen;
+  bit looks;
+#ifdef NO_OWN_LOOK
+  bit flag_was_up;
+#else
+#define flag_was_up 0
+#endif
   do
   /* heap_fresh_page: claim slices, initialize, take a slot, publish. */
   :: d_step {
@@ -467,24 +486,18 @@ proctype Owner(byte me) {
        collected = 0
      }
 
-  /* page_take_group, cell_take, cell_take_stashed: the block is for the owner or for
-   * another. A group that the cell has taken counts as part of the plane. */
+  /* page_take_group, cell_take: the block is for the owner or for another. A group that the
+   * cell has taken counts as part of the plane. */
   :: atomic {
-       ((has == HAS_OPEN && fr != 0) || stash[me] != 0) && allocations < ALLOCATIONS ->
+       has == HAS_OPEN && fr != 0 && allocations < ALLOCATIONS ->
        d_step {
-         s = (stash[me] != 0 -> stash[me] : fr);
          i = 0;
          do
-         :: (s & BIT(i)) == 0 -> i++
+         :: (fr & BIT(i)) == 0 -> i++
          :: else -> break
          od;
-         if
-         :: stash[me] != 0 -> stash[me] = stash[me] & ~BIT(i)
-         :: else ->
-            assert(kind == OPEN(me)); /* nobody takes an open page away */
-            fr = fr & ~BIT(i)
-         fi;
-         s = 0;
+         assert(kind == OPEN(me)); /* nobody takes an open page away */
+         fr = fr & ~BIT(i);
          assert(exists); /* blocks are handed out of pages */
          assert(holder[i] == NOBODY); /* no block is handed out twice */
          allocations++
@@ -499,78 +512,106 @@ proctype Owner(byte me) {
        i = 0
      }
 
-  /* block_free by the owner. */
+  /* block_free by the owner, into an open page. */
   :: d_step {
-       HOLDS(HOLDER(me)) ->
-       i = 0;
-       do
-       :: holder[i] != HOLDER(me) -> i++
-       :: else -> break
-       od;
+       has == HAS_OPEN && HOLDS(HOLDER(me)) ->
+       find_own();
        holder[i] = NOBODY;
-       assert(((fr | xf | stash[me]) & BIT(i)) == 0); /* a live block is not free */
-       if
-       :: has == HAS_FULL ->
-          assert(kind == FULL(me)); /* a page with a live block stays */
-          stash[me] = stash[me] | BIT(i)
-       :: else ->
-          assert(kind == (has == HAS_OPEN -> OPEN(me) : RESTING(me))); /* it stays */
-          fr = fr | BIT(i);
-          FREED_BY_OWNER(1);
-          if
-          :: has == HAS_RESTING && HAS_ALL(fr, GROUP_OF(i)) ->
-             yes = 1;
-             FREE_SECTION_BEGIN(me)
-          :: else
-          fi
-       fi;
+       assert(((fr | xf) & BIT(i)) == 0); /* a live block is not free */
+       assert(kind == OPEN(me)); /* nobody takes an open page away */
+       fr = fr | BIT(i);
+       was_plain = 0;
+       i = 0
+     }
+
+  /* Into a resting one: first it looks at the flag. */
+  :: d_step {
+       has == HAS_RESTING && HOLDS(HOLDER(me)) ->
+       find_own();
+       b = i;
+#ifdef NO_OWN_LOOK
+       looks = 0;
+       flag_was_up = flag;
+#else
+       looks = flag;
+#endif
        i = 0
      }
      if
-#ifndef NO_OWN_CLAIM
-     :: yes -> /* free_last_of_group */
+     :: !looks && (fr | BIT(b)) != ALL -> /* free_own */
+        d_step {
+          own_bit();
+          was_plain = !flag_was_up
+        }
+     :: else -> /* page_free_block_resting */
+        FREE_SECTION_BEGIN(me);
+#ifdef WEAK_OWN
+        read_state();
+        pending = BIT(b);
+        look_if_empty();
+        pending = 0;
+        ok = yes;
+#endif
+        d_step {
+          own_bit();
+          was_plain = 0
+        }
+#ifdef NO_OWN_CLAIM
+        skip;
+#else
+#ifdef WEAK_OWN
+        if
+        :: ok -> read_state(); claim_if_empty()
+        :: else -> rest()
+        fi;
+#else
         read_state();
         claim_if_empty();
-        FREE_SECTION_END(me)
 #endif
-     :: else -> yes = 0
-     fi
+#endif
+        FREE_SECTION_END(me)
+     fi;
+     d_step { b = 0; looks = 0 }
 
   :: has == HAS_OPEN && flag ->
      collect();
      collected = 1;
      rest()
 
-  /* cell_rest_page */
-  :: has == HAS_OPEN && fr == 0 && (collected || !flag) ->
+  /* cell_rest_page: what is free need not be worth a group. */
+  :: has == HAS_OPEN && fr != ALL && (collected || !flag) && (fr == 0 || !rested_early) ->
      SECTION_BEGIN(me);
 #if defined(REST_LOOKS_FIRST)
-     reopen = flag;
+     looks = flag;
 #elif defined(WEAK_REST)
      if
-     :: reopen = flag; yes = 1
+     :: looks = flag; yes = 1
      :: yes = 0
      fi;
 #endif
      d_step {
        assert(kind == OPEN(me)); /* nobody takes an open page away */
        kind = RESTING(me);
-       COUNT_UP
+       COUNT_UP;
+       rested_early = rested_early || fr != 0
      }
      has = HAS_RESTING;
 #if defined(WEAK_REST)
      if
-     :: !yes -> reopen = flag
+     :: !yes -> looks = flag
      :: else
      fi;
 #elif !defined(REST_LOOKS_FIRST)
-     reopen = flag;
+     looks = flag;
 #endif
-#ifdef NO_WAKE
-     reopen = 0;
+#ifdef NO_REST_LOOK
+     looks = 0;
 #endif
      if
-     :: reopen -> reopen = 0; goto wake
+     :: looks ->
+        looks = 0;
+        read_state();
+        claim_if_empty()
      :: else
      fi;
      rest();
@@ -579,72 +620,23 @@ proctype Owner(byte me) {
   /* cell_wake */
   :: has == HAS_RESTING && (flag || fr != 0 || !slot[me]) ->
      SECTION_BEGIN(me);
-wake:
      if
      :: !slot[me] -> has = NOTHING
      :: else ->
         read_state();
         if
         :: s == RESTING(me) ->
+#ifdef WAKE_BLINDLY
+           d_step { kind = OPEN(me); ok = 1 }
+#else
            swap_state(OPEN(me), 0);
+#endif
            if
-           :: ok -> has = HAS_OPEN; collected = 0
+           :: ok -> d_step { has = HAS_OPEN; collected = 0; was_plain = 0 }
            :: else -> has = NOTHING
            fi
         :: else -> has = NOTHING
         fi
-     fi;
-     rest();
-     SECTION_END(me)
-
-  /* cell_close_oldest */
-  :: has == HAS_RESTING && fr == 0 && !flag ->
-     SECTION_BEGIN(me);
-     if
-     :: !slot[me] -> has = NOTHING
-     :: else ->
-        read_state();
-        if
-        :: s == RESTING(me) ->
-           swap_state(FULL(me), 0);
-           if
-           :: ok ->
-              has = HAS_FULL;
-              if
-              :: flag -> goto open_page
-              :: else
-              fi
-           :: else -> has = NOTHING
-           fi
-        :: else -> has = NOTHING
-        fi
-     fi;
-     rest();
-     SECTION_END(me)
-
-  /* cell_open_freed, cell_flush_stash, cell_free_into_full: open a FULL page. */
-  :: has == HAS_FULL && (flag || stash[me] != 0 || !slot[me]) ->
-     SECTION_BEGIN(me);
-open_page:
-     if
-     :: !slot[me] -> has = NOTHING
-     :: else ->
-        read_state();
-        if
-        :: s == FULL(me) ->
-           swap_state(OPEN(me), 0);
-           if
-           :: ok -> d_step {
-                has = HAS_OPEN;
-                collected = 0;
-                fr = fr | stash[me];
-                stash[me] = 0
-              }
-           :: else -> has = NOTHING
-           fi
-        :: else -> has = NOTHING
-        fi;
-        assert(has == HAS_OPEN || stash[me] == 0) /* a stashed block keeps its page */
      fi;
      rest();
      SECTION_END(me)
@@ -662,9 +654,8 @@ retire:
      release();
      rest()
 
-  /* heap_abandon: the stash has been flushed, and all that rest were woken. */
-  :: (has == HAS_OPEN || has == HAS_FULL) && stash[me] == 0 && abandons < ABANDONS &&
-     !HOLDS(HOLDER(me)) ->
+  /* heap_abandon: open or resting. */
+  :: (has == HAS_OPEN || has == HAS_RESTING) && abandons < ABANDONS && !HOLDS(HOLDER(me)) ->
      abandons++;
      if
      :: has == HAS_OPEN ->
@@ -677,7 +668,7 @@ retire:
      fi;
      SECTION_BEGIN(me);
      if
-     :: has == HAS_FULL && !slot[me] -> has = NOTHING
+     :: has == HAS_RESTING && !slot[me] -> has = NOTHING
      :: else
      fi;
      do
@@ -791,7 +782,7 @@ proctype Freer(byte me) {
        assert(((fr | xf) & BIT(b)) == 0); /* a live block is not free */
        xf = xf | BIT(b);
        holder[b] = NOBODY;
-       FREED_BY_OWNER(0)
+       was_plain = 0
      }
 #ifdef WEAK_BIT
      if
@@ -935,9 +926,7 @@ proctype Wiper() {
 #endif
 
 /* Where block b is free. */
-#define PLACES(b)                                                               \
-  (((fr >> (b)) & 1) + ((xf >> (b)) & 1) + ((stash[0] >> (b)) & 1) +            \
-   ((stash[1] >> (b)) & 1))
+#define PLACES(b) (((fr >> (b)) & 1) + ((xf >> (b)) & 1))
 
 init {
   byte b;
@@ -973,9 +962,9 @@ init {
        b++
     :: else -> break
     od;
-    /* Only what its owner has emptied, in a group with others, and finds by the flag. */
+    /* Only what its owner has emptied by a plain store, and finds by the flag. */
     assert(!(IS_CLAIMABLE(kind) && (fr | xf) == ALL) ||
-           (owner_was_last && IS_RESTING(kind) && flag)); /* nothing empty stays behind */
+           (was_plain && IS_RESTING(kind) && flag)); /* nothing empty stays behind */
     assert(kind != ABANDONED || abandoned || (fr | xf) == 0); /* free blocks are found */
     assert(abandoned_count == abandoned);              /* offers are counted */
     assert(slot[0] == IS_OF(kind, 0) && slot[1] == IS_OF(kind, 1)) /* slots are right */
