@@ -935,7 +935,7 @@ START_TEST(every_free_block_is_found_in_need) {
   mi_arena_id_t id = 0;
   ck_assert_int_eq(mi_reserve_os_memory_ex(8 * MiB, true, false, true, &id), 0);
   mi_heap_t *heap = mi_heap_new_ex(0, true, id);
-  const int64_t others = pages_now();
+  const int64_t others = pages_settled();
   const size_t count = exhaust(heap, size, blocks);
   const struct cell *cell = page_cell(page_map_find(blocks[0]));
   ck_assert(cell->is_short);

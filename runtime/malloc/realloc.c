@@ -19,6 +19,16 @@ struct resize {
   bool zero;        /* new bytes are zeroed */
 };
 
+/* The size to allocate for a block of so many bytes that does not fit any more. */
+static inline size_t size_with_room(size_t usable, size_t size) {
+  const bool creeps = size > usable && size - usable < usable / 4;
+  return creeps && size < ROOM_TO_GROW_MAX ? size + size / 8 : size;
+}
+
+static inline bool fits_in_place(size_t usable, size_t size) {
+  return size <= usable && size >= usable / 2 && size != 0;
+}
+
 static void *resize_block(mi_heap_t *heap, void *p, const struct resize *want) {
   size_t usable = 0;
   if (p != NULL) {
@@ -29,18 +39,14 @@ static void *resize_block(mi_heap_t *heap, void *p, const struct resize *want) {
       return NULL;
     }
     const bool aligned = (((uintptr_t)p + want->offset) & (want->alignment - 1)) == 0;
-    if (aligned && want->size <= usable && want->size >= usable / 2 && want->size != 0) {
+    if (aligned && fits_in_place(usable, want->size)) {
       /* What lies behind the new size is zero when it is grown into later. */
       if (want->zero) memset((char *)p + want->size, 0, usable - want->size);
       return p;
     }
   }
-  size_t room = want->size;
-  if (room > usable && room - usable < usable / 4 && room < ROOM_TO_GROW_MAX) {
-    room += room / 8;
-  }
-  void *block =
-      heap_allocate_aligned_at(heap, room, want->alignment, want->offset, false);
+  void *block = heap_allocate_aligned_at(heap, size_with_room(usable, want->size),
+                                         want->alignment, want->offset, false);
   if (block == NULL) return NULL;
   const size_t kept = usable < want->size ? usable : want->size;
   if (want->zero) {
@@ -91,8 +97,16 @@ void *mi_heap_recalloc_aligned(mi_heap_t *heap, void *p, size_t newcount, size_t
 }
 
 void *mi_heap_realloc(mi_heap_t *heap, void *p, size_t newsize) {
+  if (p == NULL) return heap_allocate(heap, newsize);
   const size_t usable = block_own_size(p);
-  if (newsize <= usable && newsize >= usable / 2 && newsize != 0) return p;
+  if (likely(usable != 0)) {
+    if (fits_in_place(usable, newsize)) return p;
+    void *block = heap_allocate(heap, size_with_room(usable, newsize));
+    if (block == NULL) return NULL;
+    memcpy(block, p, usable < newsize ? usable : newsize);
+    block_free(p);
+    return block;
+  }
   const struct resize want = {"mi_realloc", newsize, BLOCK_MIN, 0, false};
   return resize_block(heap, p, &want);
 }

@@ -17,6 +17,7 @@
  * store before it, which is what processors do without a full barrier.
  *
  *   BLOCKS, PAGES, ALLOCATIONS, ABANDONS   how much happens
+ *   EARLY_RESTS   how often a page may rest with a block free
  *   FREERS        threads that free (1 or 2)
  *   NO_SECOND     one owner only
  *   PAIRED        the first two blocks are one group
@@ -63,6 +64,9 @@
 #endif
 #ifndef ABANDONS
 #define ABANDONS 1
+#endif
+#ifndef EARLY_RESTS
+#define EARLY_RESTS 1
 #endif
 #ifndef FREERS
 #define FREERS 2
@@ -126,7 +130,7 @@ byte allocations = 0;
 byte abandons = 0;
 byte pages = 0;
 byte owners_done = 0;
-bit rested_early = 0; /* once, with a block free, so that resting has an end */
+byte early_rests = 0; /* with a block free: so that resting has an end */
 bit was_plain = 0; /* the last free was a plain store, with the flag down before it */
 #ifdef WIPER
 bit described = 0; /* the descriptor names its arena */
@@ -541,7 +545,8 @@ proctype Owner(byte me) {
      :: !looks && (fr | BIT(b)) != ALL -> /* free_own */
         d_step {
           own_bit();
-          was_plain = !flag_was_up
+          was_plain = !flag_was_up;
+          b = 0
         }
      :: else -> /* page_free_block_resting */
         FREE_SECTION_BEGIN(me);
@@ -554,7 +559,9 @@ proctype Owner(byte me) {
 #endif
         d_step {
           own_bit();
-          was_plain = 0
+          was_plain = 0;
+          b = 0;
+          looks = 0
         }
 #ifdef NO_OWN_CLAIM
         skip;
@@ -570,8 +577,7 @@ proctype Owner(byte me) {
 #endif
 #endif
         FREE_SECTION_END(me)
-     fi;
-     d_step { b = 0; looks = 0 }
+     fi
 
   :: has == HAS_OPEN && flag ->
      collect();
@@ -579,7 +585,8 @@ proctype Owner(byte me) {
      rest()
 
   /* cell_rest_page: what is free need not be worth a group. */
-  :: has == HAS_OPEN && fr != ALL && (collected || !flag) && (fr == 0 || !rested_early) ->
+  :: has == HAS_OPEN && fr != ALL && (collected || !flag) &&
+     (fr == 0 || early_rests < EARLY_RESTS) ->
      SECTION_BEGIN(me);
 #if defined(REST_LOOKS_FIRST)
      looks = flag;
@@ -593,9 +600,9 @@ proctype Owner(byte me) {
        assert(kind == OPEN(me)); /* nobody takes an open page away */
        kind = RESTING(me);
        COUNT_UP;
-       rested_early = rested_early || fr != 0
+       early_rests = early_rests + (fr != 0);
+       has = HAS_RESTING
      }
-     has = HAS_RESTING;
 #if defined(WEAK_REST)
      if
      :: !yes -> looks = flag
