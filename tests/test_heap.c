@@ -76,7 +76,8 @@ static bool page_is_right(const struct page *page) {
   if (is_current || page_is_available(page)) {
     return page->until == page->block_count - free;
   }
-  return page_rests(page) && free < cell->worth && page->until == cell->worth - free;
+  return page_rests(page) && free < cell->worth &&
+         page->until == (cell->is_short ? 1 : cell->worth - free);
 }
 
 static bool check_page(struct page *page, void *argument) {

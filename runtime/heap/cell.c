@@ -159,14 +159,13 @@ static bool page_wake(const struct cell *cell, struct page *page) {
 }
 
 /* The same, and count down to where it is empty. It is not available then, nor the cell's
- * page. Inside a read section. */
+ * page. Inside a read section, unless it is open. */
 static bool cell_wake(const struct cell *cell, struct page_chunk *chunk, uint32_t slot) {
   if (!chunk_has_slot(chunk, slot)) return false;
   struct page *page = chunk->pages[slot];
   if (!page_wake(cell, page)) return false;
-  const uint64_t bit = (uint64_t)1 << slot;
-  if ((chunk->available & bit) == 0) page->until += cell->block_count - cell->worth;
-  chunk->available &= ~bit;
+  chunk->available &= ~((uint64_t)1 << slot);
+  page->until = cell->block_count - page_free_count(page);
   return true;
 }
 
@@ -215,10 +214,11 @@ void cell_return_word(struct cell *cell) {
 
 /* ---- resting ---- */
 
-/* The page has few free blocks: it rests until it has `worth` of them. */
+/* The page has few free blocks: it rests until it has `worth` of them; until the next if the
+ * cell is short. */
 static void cell_rest_page(const struct cell *cell, struct page *page, uint32_t free) {
   page->taken = NULL;
-  page->until = free < cell->worth ? cell->worth - free : 1;
+  page->until = cell->is_short || free >= cell->worth ? 1 : cell->worth - free;
   const uintptr_t state = atomic_load_relaxed(&page->state);
   const uintptr_t resting = page_state_next(state, page_state_owner(state));
   struct reader *section = read_begin_at_next_full();
@@ -237,7 +237,7 @@ static bool cell_put_aside(struct cell *cell, struct page *page) {
   const uint32_t free = cell->block_count - page->until;
   if (page->until == 0) {
     cell_retire_if_free(cell, page);
-  } else if (free < cell->worth) {
+  } else if (free < (cell->is_short ? 1 : cell->worth)) {
     cell_rest_page(cell, page, free);
   } else {
     cell_set_available(cell, page);
@@ -252,10 +252,10 @@ void cell_free_at_turn(struct cell *cell, struct page *page, size_t index) {
     cell_retire_if_free(cell, page);
     return;
   }
-  if (!page_is_available(page) && cell->worth < cell->block_count) {
+  if (!page_is_available(page)) {
     /* Before the bit: with that the page may be gone. */
     cell_set_available(cell, page);
-    page->until = cell->block_count - cell->worth;
+    page->until = cell->block_count - page_free_count(page) - 1;
   }
   page_free_block_resting(page, index);
 }
@@ -310,17 +310,18 @@ static void open_page_in_need(struct cell *cell, struct page *page,
   read_end(section);
   if (!is_open) return;
   page_collect(page);
-  if (page->until < cell->block_count) {
-    cell_set_available(cell, page);
-  } else {
-    cell_rest_page(cell, page, 0);
-  }
+  cell_put_aside(cell, page);
 }
 
-/* There is no memory for another page: look for any free block. */
+/* There is no memory for another page: look for any free block. From then on a page is
+ * available with its first free block, and only what others free has to be looked for. */
 static bool cell_take_in_need(struct cell *cell) {
-  cell->is_short = true;
-  cell_for_each_page(cell, open_page_in_need);
+  if (!cell->is_short) {
+    cell->is_short = true;
+    cell_for_each_page(cell, open_page_in_need);
+  } else if (!cell_open_freed(cell, SIZE_MAX)) {
+    return false;
+  }
   return cell_take_from_own(cell);
 }
 

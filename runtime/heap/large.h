@@ -1,6 +1,6 @@
 /* large.h - blocks too large for a size class: a run of slices is one page of one block.
  *
- * Invariant: a large page is always FULL or abandoned, and its one block is live for as
+ * Invariant: a large page is always resting or abandoned, and its one block is live for as
  * long as the page exists: to free the block is to claim the page. A block larger than
  * the default arenas gets a mapping of its own, described by an arena of one page whose
  * id is 0 and whose record is never unmapped, only used again.

@@ -127,6 +127,15 @@ bool page_take_group(struct page *page, struct cell *cell) {
   return true;
 }
 
+uint32_t page_free_count(const struct page *page) {
+  const size_t count = atomic_load_relaxed(&page->group_count);
+  size_t blocks = 0;
+  for (size_t i = 0; i < count; i++) {
+    blocks += bits_count(atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i));
+  }
+  return (uint32_t)blocks;
+}
+
 struct page_swept page_count_marks(const struct page *page) {
   const atomic_word *mark = page_mark(page);
   const size_t count = atomic_load_relaxed(&page->group_count);
@@ -150,7 +159,7 @@ struct page_swept page_sweep(struct page *page) {
       const uint64_t free = atomic_load_relaxed(&page->free[i]);
       atomic_store_relaxed(&page->free[i], free | ~atomic_load_relaxed(&mark[i]));
     }
-    page->until -= (uint32_t)swept.dead;
+    page->until = page->block_count - page_free_count(page);
     atomic_barrier_compiler();
     page->needs_sweep = SWEEP_CLEARS_MARKS;
     atomic_barrier_compiler();
@@ -214,15 +223,6 @@ bool page_is_exhausted(const struct page *page) {
     if ((free & page_group_mask(page, i)) != 0) return false;
   }
   return true;
-}
-
-uint32_t page_free_count(const struct page *page) {
-  const size_t count = atomic_load_relaxed(&page->group_count);
-  size_t blocks = 0;
-  for (size_t i = 0; i < count; i++) {
-    blocks += bits_count(atomic_load_relaxed(&page->free[i]) & page_group_mask(page, i));
-  }
-  return (uint32_t)blocks;
 }
 
 reads_what_may_change size_t page_live_blocks(const struct page *page, uint64_t *live) {

@@ -31,7 +31,7 @@ struct page_swept {
 };
 
 /* Blocks without a mark become free, and there are no marks any more. The owner only, page
- * not FULL, and no group of it taken; a page that others may look at meanwhile, the child of a
+ * not resting, and no group of it taken; a page that others may look at meanwhile, the child of a
  * fork too, is SWEEP_DUE. Or only count them: then nothing changes. */
 struct page_swept page_sweep(struct page *page);
 struct page_swept page_count_marks(const struct page *page);

@@ -127,8 +127,8 @@ bad() {
 pages() {
   one_owner='-DNO_SECOND -DALLOCATIONS=3'
   one_freer='-DFREERS=1 -DALLOCATIONS=3 -DABANDONS=2'
-  small='-DALLOCATIONS=2 -DPAGES=1'
-  wiped='-DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2'
+  small='-DALLOCATIONS=2 -DPAGES=1 -DEARLY_RESTS=0'
+  wiped='-DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2 -DEARLY_RESTS=0'
   wiped_once='-DWIPER -DFREERS=1 -DALLOCATIONS=2 -DPAGES=1'
   paired='-DPAIRED -DBLOCKS=3 -DALLOCATIONS=3 -DPAGES=1'
   visited='-DVISITOR -DNO_SECOND -DFREERS=1 -DALLOCATIONS=2'
@@ -140,25 +140,30 @@ pages() {
     good page $small
     good page $wiped
     good page -DNO_SECOND -DALLOCATIONS=2
-    good page -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2
+    good page -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2 -DEARLY_RESTS=0
+    good page -DFREERS=1 -DALLOCATIONS=2 -DPAGES=1
     good page $paired -DFREERS=1
     good page $visited
     good page $looked
 
     bad 'released empty'           page $one_owner -DPAGES=1 -DNO_COUNT
-    bad 'stays behind'             page $one_owner -DNO_WAKE
+    bad 'stays behind'             page $one_owner -DNO_REST_LOOK
     bad 'stays behind'             page $one_owner -DREST_LOOKS_FIRST
     bad 'stays behind'             page $one_owner -DWEAK_REST
     bad 'stays behind'             page $one_owner -DNO_OWN_CLAIM
     bad 'stays behind'             page $paired -DNO_SECOND -DNO_OWN_CLAIM
-    bad 'free blocks are found'    page $one_owner -DFREE_LOOKS_FIRST
-    bad 'free blocks are found'    page $one_owner -DWEAK_RAISE
+    bad 'stays behind'             page $one_owner -DNO_OWN_LOOK
+    bad 'stays behind'             page $paired -DNO_SECOND -DNO_OWN_LOOK
+    bad 'stays behind'             page $one_owner -DWEAK_OWN
+    bad 'slices are used or free'  page $one_owner -DWAKE_BLINDLY
+    bad 'stays behind'             page $one_owner -DFREE_LOOKS_FIRST
+    bad 'stays behind'             page $one_owner -DWEAK_RAISE
     bad 'stays behind'             page $one_owner -DWEAK_ABANDON
     bad 'flag is up over a bit'    page $one_owner -DWEAK_BIT
     bad 'flag is up over a bit'    page $one_owner -DLATE_LOWER
     bad 'flag is up over a bit'    page $one_owner -DWEAK_LOWER
     bad 'all zeros'                page $one_owner -DNO_CLEAR
-    bad 'released'                 page $one_owner -DBLIND_CLAIM
+    bad 'has a slot'               page $one_owner -DBLIND_CLAIM
     bad 'free blocks are found'    page $one_owner -DNO_OFFER
     bad 'free blocks are found'    page $one_owner -DOFFER_LOOKS_FIRST
     bad 'free blocks are found'    page $one_freer -DEARLY_BIT_CLEAR
@@ -235,11 +240,12 @@ longer() {
   good page -DALLOCATIONS=2 -DPAGES=1 -DVISITOR -DNO_SECOND
   good page -DALLOCATIONS=2 -DPAGES=1 -DVISITOR -DFREERS=1
   good page -DFREERS=1 -DALLOCATIONS=3
-  good page -DALLOCATIONS=3 -DPAGES=1
+  good page -DALLOCATIONS=2 -DPAGES=1
+  good page -DALLOCATIONS=3 -DPAGES=1 -DEARLY_RESTS=0
   good page -DFREERS=1 -DALLOCATIONS=3 -DABANDONS=2
   good page -DLOOKER -DFREERS=1 -DALLOCATIONS=2
-  good page -DLOOKER -DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2
-  good page -DWIPER -DFREERS=1 -DALLOCATIONS=3 -DABANDONS=2
+  good page -DLOOKER -DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2 -DEARLY_RESTS=0
+  good page -DWIPER -DFREERS=1 -DALLOCATIONS=2 -DABANDONS=2
   good arena -DFREERS=2 -DWALKERS=1 -DVIEWERS=1 -DDESTROYERS=1
   good arena -DWALKERS=2 -DDESTROYERS=1 -DPARITY -DWAITER
   good arena -DWALKERS=2 -DPURGERS=1 -DDESTROYERS=1
