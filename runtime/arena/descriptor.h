@@ -65,7 +65,7 @@ struct page {
   atomic_word group_count; /* words of its planes in use */
   atomic_word kind;        /* what may be allocated from it: see page_kind */
   atomic_number slice_count;
-  uint16_t fresh_group;      /* blocks of the groups from here on were never handed out */
+  uint16_t fresh_block;      /* blocks from here on were never handed out */
   uint8_t slot;              /* its place in its chunk */
   bool is_zero;              /* blocks never handed out are known to be zero */
   struct page_chunk *chunk;

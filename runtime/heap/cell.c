@@ -12,6 +12,9 @@
  * stays small beside that of a new page. */
 #define RESTING_PAGES_PER_LOOK 32
 
+/* Fresh memory is taken up in pieces of this size. */
+#define FRESH_BYTES (16 * KiB)
+
 struct cell cell_empty;
 
 struct cell *cell_create(mi_heap_t *heap, size_t block_size) {
@@ -31,6 +34,7 @@ void cell_initialize(struct cell *cell, mi_heap_t *heap, size_t block_size) {
     cell->block_count =
         (uint32_t)(((size_t)cell->slice_count << SLICE_SHIFT) / block_size);
     const uint32_t share = block_size <= WORTH_SMALL ? WORTH_SHARE_SMALL : WORTH_SHARE;
+    cell->fresh_batch = (uint8_t)clamp(FRESH_BYTES / block_size, 1, WORD_BITS);
     cell->worth = (uint32_t)clamp(cell->block_count / share, 1, cell->block_count);
   }
 }

@@ -58,6 +58,7 @@ struct cell {
   mi_heap_t *heap;
   bool word_is_zero;    /* the blocks of `word` are known to be zero */
   bool is_in_place;     /* its memory is not the zone's */
+  uint8_t fresh_batch;  /* fresh blocks taken at a time */
   bool is_short;        /* there was no fresh page: any free block is worth it */
   uint32_t block_count; /* of a page */
   uint32_t slice_count; /* of a page */

@@ -37,7 +37,7 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   atomic_store_relaxed(&page->kind, page_kind(cell->heap->tag, block_size));
   atomic_number_set(&page->slice_count, (uint32_t)slice_count);
   page->block_count = (uint32_t)block_count;
-  page->fresh_group = 0;
+  page->fresh_block = 0;
   atomic_store_relaxed(&page->subprocess, (uintptr_t)cell->heap->owner->subprocess);
   page->is_zero = is_zero;
   atomic_flag_set(&page->has_interior, false);
@@ -64,17 +64,16 @@ void page_publish(struct page *page, uint32_t owner, uintptr_t resting) {
 
 /* ---- taking blocks out ---- */
 
-/* Move the free blocks of a group from the plane to the cell. */
-static void take_group(struct page *page, struct cell *cell, size_t group, bool is_zero) {
+/* Move blocks of a group from the plane to the cell. */
+static void take_blocks(struct page *page, struct cell *cell, size_t group,
+                        uint64_t blocks, bool is_zero) {
   atomic_word *word = &page->free[group];
-  const uint64_t blocks = page_group_mask(page, group);
-  const uint64_t before = atomic_load_relaxed(word);
-  atomic_store_relaxed(word, before & ~blocks);
-  page->until += (uint32_t)bits_count(before & blocks);
+  atomic_store_relaxed(word, atomic_load_relaxed(word) & ~blocks);
+  page->until += (uint32_t)bits_count(blocks);
   /* The child of a fork may see it half done, and puts cell->word back where `taken` says. */
   page->taken = word;
   atomic_barrier_compiler();
-  cell->word = before & blocks;
+  cell->word = blocks;
   cell->word_is_zero = is_zero;
   cell->group = page->start + group * WORD_BITS * page->block_size;
 }
@@ -92,38 +91,45 @@ static size_t find_group(const struct page *page, size_t group, size_t limit,
   return group;
 }
 
-/* Find a group of those handed out before that is worth taking: after the one taken last, so
- * that those before have time to collect more free blocks. Returns SIZE_MAX if there is
- * none. */
+/* The free blocks of a group among those handed out before. */
+static uint64_t used_and_free(const struct page *page, size_t group) {
+  return atomic_load_relaxed(&page->free[group]) &
+         bits_below(page->fresh_block - group * WORD_BITS);
+}
+
+/* Find a group that is worth taking for blocks handed out before: after the one taken last,
+ * so that those before have time to collect more. Returns SIZE_MAX if there is none. */
 static size_t find_used(const struct page *page, bool several) {
-  const size_t fresh = page->fresh_group;
-  const size_t handed_out =
-      fresh * WORD_BITS < page->block_count ? fresh * WORD_BITS : page->block_count;
-  if (handed_out == page->until) return SIZE_MAX; /* a page that only fills */
-  size_t whole = page->block_count / WORD_BITS; /* in a group behind the tail has bits too */
-  if (whole > fresh) whole = fresh;
+  const size_t fresh = page->fresh_block;
+  if (fresh == page->until) return SIZE_MAX; /* a page that only fills */
+  const size_t whole = fresh / WORD_BITS; /* the group behind it has other bits too */
   const size_t after = page->taken == NULL ? 0 : (size_t)(page->taken - page->free) + 1;
   size_t group = find_group(page, after, whole, several);
   if (group < whole) return group;
-  if (whole < fresh &&
-      (atomic_load_relaxed(&page->free[whole]) & page_group_mask(page, whole)) != 0) {
-    return whole;
-  }
+  if (fresh % WORD_BITS != 0 && used_and_free(page, whole) != 0) return whole;
   const size_t limit = after < whole ? after : whole;
   group = find_group(page, 0, limit, several);
   return group < limit ? group : SIZE_MAX;
 }
 
+/* Take blocks never handed out: not too much memory at once, so that it is touched only when
+ * the blocks that have come back do not suffice. */
+static bool take_fresh(struct page *page, struct cell *cell) {
+  const size_t first = page->fresh_block;
+  const size_t offset = first % WORD_BITS;
+  size_t count = cell->fresh_batch;
+  if (count > WORD_BITS - offset) count = WORD_BITS - offset;
+  if (count > page->block_count - first) count = page->block_count - first;
+  if (count == 0) return false;
+  page->fresh_block = (uint16_t)(first + count);
+  take_blocks(page, cell, first / WORD_BITS, bits_below(count) << offset, page->is_zero);
+  return true;
+}
+
 bool page_take_group(struct page *page, struct cell *cell) {
-  size_t group = find_used(page, !cell->is_short);
-  bool is_zero = false;
-  if (group == SIZE_MAX) {
-    group = page->fresh_group;
-    if (page_group_mask(page, group) == 0) return false;
-    page->fresh_group++;
-    is_zero = page->is_zero;
-  }
-  take_group(page, cell, group, is_zero);
+  const size_t group = find_used(page, !cell->is_short);
+  if (group == SIZE_MAX) return take_fresh(page, cell);
+  take_blocks(page, cell, group, used_and_free(page, group), false);
   return true;
 }
 
