@@ -197,8 +197,9 @@ struct page *heap_adopt_page(struct cell *cell) {
   struct page *page;
   while ((page = find_abandoned(cell, &looks)) != NULL) {
     page_collect(page);
-    if (!page_is_exhausted(page) && cell_add_page(cell, page)) {
-      page->until = cell->block_count - page_free_count(page);
+    const uint32_t free = page_free_count(page);
+    if (free >= (cell->is_short ? 1 : cell->worth) && cell_add_page(cell, page)) {
+      page->until = cell->block_count - free;
       page_adopt(page, heap->owner->number);
       atomic_fetch_add_full(&heap->holding.adopted, 1);
       return page;
