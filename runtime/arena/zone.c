@@ -9,11 +9,8 @@
 #define STATIC_BYTES (256 * KiB)
 #define EXTENT_BYTES (256 * KiB)
 
-static union {
-  struct zone_extent extent;
-  char bytes[STATIC_BYTES];
-} static_memory __attribute__((aligned(64))) = {
-    .extent = {.used = RECORD_ALIGNMENT, .size = STATIC_BYTES}};
+static char static_memory[STATIC_BYTES] __attribute__((aligned(64)));
+static struct zone_extent static_extent = {.memory = static_memory, .size = STATIC_BYTES};
 
 void *zone_take_from_system(struct zone *zone, size_t *size) {
   (void)zone;
@@ -21,11 +18,12 @@ void *zone_take_from_system(struct zone *zone, size_t *size) {
   return os_reserve_guarded(EXTENT_BYTES);
 }
 
-struct zone process_zone = {.extent = (AO_t)&static_memory,
+struct zone process_zone = {.extent = (AO_t)&static_extent,
                             .source = zone_take_for_process};
 
 static struct zone_extent *extent_initialize(void *memory, size_t size) {
   struct zone_extent *extent = memory;
+  extent->memory = memory;
   extent->size = size;
   extent->before = NULL;
   atomic_store_release(&extent->used, RECORD_ALIGNMENT);
@@ -44,7 +42,7 @@ static void *extent_cut(struct zone_extent *extent, size_t size) {
     const size_t used = atomic_load_acquire(&extent->used);
     if (size > extent->size - used) return NULL;
     if (atomic_compare_and_swap_full(&extent->used, used, used + size)) {
-      return (char *)extent + used;
+      return extent->memory + used;
     }
   }
 }

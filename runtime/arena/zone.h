@@ -28,8 +28,10 @@ enum record_kind {
   RECORD_KINDS
 };
 
-/* A run of memory from which records are cut; it lies at the start of that memory. */
+/* A run of memory from which records are cut. It describes itself, in its first bytes, but for
+ * the static one, which is all zeros so that it takes no room in the library's file. */
 struct zone_extent {
+  char *memory;
   atomic_word used; /* bytes cut so far, this header included */
   size_t size;      /* bytes in all */
   struct zone_extent *before;
