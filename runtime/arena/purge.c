@@ -129,8 +129,9 @@ static void purge_arena(struct arena *arena, bool force, struct purge *purge) {
     if (atomic_compare_and_swap_full(&arena->purge_at, 0, 1)) {
       arena_set_add(ARENAS_TO_PURGE, arena);
     }
-  } else if (purge->waiting || (first > 0 && bitmap_find(arena->purge, 0, first * WORD_BITS,
-                                                         true) < first * WORD_BITS)) {
+  } else if (purge->waiting ||
+             (first > 0 && bitmap_find(arena->purge, 0, first * WORD_BITS, true) <
+                               first * WORD_BITS)) {
     /* They saw that a time was set, and may not set one any more. */
     arena_set_purge_time(arena);
   }

@@ -163,7 +163,7 @@ static bool page_wake(const struct cell *cell, struct page *page) {
 }
 
 /* The same, and count down to where it is empty. It is not available then, nor the cell's
- * page. Inside a read section, unless it is open. */
+ * page. Inside a read section. */
 static bool cell_wake(const struct cell *cell, struct page_chunk *chunk, uint32_t slot) {
   if (!chunk_has_slot(chunk, slot)) return false;
   struct page *page = chunk->pages[slot];
@@ -173,9 +173,18 @@ static bool cell_wake(const struct cell *cell, struct page_chunk *chunk, uint32_
   return true;
 }
 
+/* The same from outside of one. */
+static bool cell_open_page(const struct cell *cell, struct page_chunk *chunk,
+                           uint32_t slot) {
+  struct reader *section = read_begin();
+  const bool is_open = cell_wake(cell, chunk, slot);
+  read_end(section);
+  return is_open;
+}
+
 /* The same if other threads have freed into the page. */
-static bool cell_wake_shared(const struct cell *cell, struct page_chunk *chunk,
-                             uint32_t slot) {
+static bool cell_open_shared_page(const struct cell *cell, struct page_chunk *chunk,
+                                  uint32_t slot) {
   struct reader *section = read_begin();
   const bool is_open = chunk_has_slot(chunk, slot) &&
                        atomic_load_relaxed(&chunk->pages[slot]->has_xfree) != 0 &&
@@ -294,7 +303,7 @@ static bool cell_open_freed(struct cell *cell, size_t most) {
     for (used &= ~chunk->available; used != 0; used &= used - 1, looked++) {
       const uint32_t slot = (uint32_t)bits_lowest(used);
       struct page *page = chunk->pages[slot];
-      if (page != cell->page && cell_wake_shared(cell, chunk, slot)) {
+      if (page != cell->page && cell_open_shared_page(cell, chunk, slot)) {
         page_collect(page);
         any |= cell_put_aside(cell, page);
       }
@@ -308,11 +317,7 @@ static bool cell_open_freed(struct cell *cell, size_t most) {
 
 static void open_page_in_need(struct cell *cell, struct page *page,
                               struct page_chunk *chunk, uint32_t slot, bool is_open) {
-  if (is_open) return;
-  struct reader *section = read_begin();
-  is_open = cell_wake(cell, chunk, slot);
-  read_end(section);
-  if (!is_open) return;
+  if (is_open || !cell_open_page(cell, chunk, slot)) return;
   page_collect(page);
   cell_put_aside(cell, page);
 }
@@ -377,12 +382,10 @@ static void cell_leave_page(struct cell *cell) {
 static void settle_page(struct cell *cell, struct page *page, struct page_chunk *chunk,
                         uint32_t slot, bool is_open) {
   if (!is_open) {
-    struct reader *section = read_begin();
-    is_open = cell_wake(cell, chunk, slot);
-    read_end(section);
-    if (is_open) cell_set_available(cell, page);
+    if (!cell_open_page(cell, chunk, slot)) return;
+    cell_set_available(cell, page);
   }
-  if (is_open) page_collect(page);
+  page_collect(page);
 }
 
 void cell_settle(struct cell *cell) {
@@ -398,7 +401,8 @@ static void collect_page(struct cell *cell, struct page *page, struct page_chunk
     return;
   }
   /* What only the owner has freed into and rests, is where it should be. */
-  if (is_open ? cell_wake(cell, chunk, slot) : cell_wake_shared(cell, chunk, slot)) {
+  if (is_open ? cell_open_page(cell, chunk, slot)
+              : cell_open_shared_page(cell, chunk, slot)) {
     page_collect(page);
     cell_put_aside(cell, page);
   }

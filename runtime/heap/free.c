@@ -108,7 +108,8 @@ cold_function static void free_unknown(void *p) {
 }
 
 /* The page has counted down. */
-__attribute__((noinline)) static void free_at_turn(struct page *page, size_t index, void *p) {
+__attribute__((noinline)) static void free_at_turn(struct page *page, size_t index,
+                                                   void *p) {
   if (!atomic_flag_get(&page->is_large)) {
     cell_free_at_turn(page_cell(page), page, index);
   } else if (!large_free(page)) {
@@ -147,7 +148,8 @@ __attribute__((noinline)) static void free_own_shared(struct page *page, size_t 
   const uintptr_t bit = (uintptr_t)1 << (index % WORD_BITS);
   if (is_freed_by_others(page, index)) {
     report_double_free(p);
-  } else if ((atomic_load_relaxed(&page->state) & PAGE_RESTING) == 0 || page->until == 1) {
+  } else if ((atomic_load_relaxed(&page->state) & PAGE_RESTING) == 0 ||
+             page->until == 1) {
     free_own(page, index, p);
   } else if ((atomic_load_relaxed(&page->free[index / WORD_BITS]) & bit) != 0) {
     free_twice(page, p);

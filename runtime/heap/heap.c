@@ -231,8 +231,8 @@ static void free_page(struct cell *cell, struct page *page, struct page_chunk *c
   bool is_claimed = false;
   if (chunk_has_slot(chunk, slot)) {
     const uintptr_t state = atomic_load_acquire(&page->state);
-    is_claimed =
-        page_state_owner(state) == cell->heap->owner->number && page_turn_over(page, state, PAGE_CLAIMED);
+    is_claimed = page_state_owner(state) == cell->heap->owner->number &&
+                 page_turn_over(page, state, PAGE_CLAIMED);
   }
   read_end(section);
   if (is_claimed) page_give_back(page);

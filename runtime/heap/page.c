@@ -102,7 +102,7 @@ static uint64_t used_and_free(const struct page *page, size_t group) {
 static size_t find_used(const struct page *page, bool several) {
   const size_t fresh = page->fresh_block;
   if (fresh == page->until) return SIZE_MAX; /* a page that only fills */
-  const size_t whole = fresh / WORD_BITS; /* the group behind it has other bits too */
+  const size_t whole = fresh / WORD_BITS;    /* the group behind it has other bits too */
   const size_t after = page->taken == NULL ? 0 : (size_t)(page->taken - page->free) + 1;
   size_t group = find_group(page, after, whole, several);
   if (group < whole) return group;

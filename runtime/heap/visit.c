@@ -62,8 +62,8 @@ static bool visit_slot(const struct visit *visit, const struct cell *cell,
   if (is_there) {
     const struct page *page = chunk->pages[slot];
     const uintptr_t state = atomic_load_acquire(&page->state);
-    is_there = page_state_owner(state) == owner &&
-               page_cell(page) == cell && look(page, state, &snapshot, &group_count);
+    is_there = page_state_owner(state) == owner && page_cell(page) == cell &&
+               look(page, state, &snapshot, &group_count);
   }
   read_end(section);
   return !is_there || show(visit, cell->heap, &snapshot, group_count);
