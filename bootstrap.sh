@@ -4,7 +4,8 @@
 set -eu
 
 packages_demo='gcc g++ make autoconf automake libtool pkg-config libatomic-ops-dev check'
-packages_check="$packages_demo clang python3 perl sqlite3 git bash"
+packages_check="$packages_demo clang python3 perl sqlite3 git bash python3-dev"
+packages_check="$packages_check liblua5.4-dev lua5.4 man-db"
 
 usage() {
   cat <<EOF
@@ -45,6 +46,9 @@ have_package() {
     libatomic-ops-dev) have_header atomic_ops.h ;;
     check) have_header check.h ;;
     libtool) command -v libtoolize >/dev/null 2>&1 ;;
+    python3-dev) pkg-config --exists python3-embed ;;
+    liblua5.4-dev) pkg-config --exists lua5.4 ;;
+    man-db) command -v man >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }
@@ -212,6 +216,9 @@ demo() {
 check() {
   # shellcheck disable=SC2086 # a list of package names
   need_packages $packages_check
+  # CPython's own tests go with its version; without apt, a test that has none is skipped.
+  python=$(pkg-config --modversion python3-embed)
+  ! command -v apt-get >/dev/null 2>&1 || need_packages "libpython$python-testsuite"
   generate
   check_tree build '' CC=gcc CXX=g++ --enable-werror
   check_tree build-asan '' CC=gcc CXX=g++ --enable-sanitizer=address --enable-debug
