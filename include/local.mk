@@ -12,6 +12,8 @@ mirtlayerdir = $(mirtincludedir)/mirt
 mirtlayer_HEADERS = \
 	include/mirt/arena.h \
 	include/mirt/cage.h \
+	include/mirt/epoch.h \
+	include/mirt/foreign.h \
 	include/mirt/gc.h \
 	include/mirt/mutator.h \
 	include/mirt/new.h \

@@ -11,6 +11,8 @@
  *   mirt/cage.h       32-bit compressed references, with mirt/ref.h
  *   mirt/mutator.h    owners of heaps that move between threads
  *   mirt/tag.h        which blocks may replace each other
+ *   mirt/epoch.h      pages that wait for readers before they are reused
+ *   mirt/foreign.h    beside another allocator
  *   mirt/visit.h      every live block; mirt/stats.h numbers; mirt/arena.h arenas
  *
  * Include this one file; it brings mimalloc.h with it.
@@ -28,6 +30,8 @@
 #include <mimalloc.h>
 #include <mirt/arena.h>
 #include <mirt/cage.h>
+#include <mirt/epoch.h>
+#include <mirt/foreign.h>
 #include <mirt/gc.h>
 #include <mirt/mutator.h>
 #include <mirt/new.h>

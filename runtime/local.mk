@@ -45,6 +45,8 @@ runtime_sources = \
 	runtime/heap/large.c \
 	runtime/heap/free.c \
 	runtime/heap/collect.h \
+	runtime/heap/epoch.h \
+	runtime/heap/epoch.c \
 	runtime/heap/collect.c \
 	runtime/heap/visit.h \
 	runtime/heap/visit.c \

@@ -35,6 +35,7 @@ check_programs = \
 	tests/test_safepoint \
 	tests/test_jit \
 	tests/test_tags \
+	tests/test_epoch \
 	tests/test_visit \
 	tests/test_process
 
@@ -56,6 +57,7 @@ tests_test_gc_SOURCES = tests/test_gc.c tests/system.c tests/system.h tests/test
 tests_test_safepoint_SOURCES = tests/test_safepoint.c tests/test.h
 tests_test_jit_SOURCES = tests/test_jit.c tests/test.h
 tests_test_tags_SOURCES = tests/test_tags.c tests/test.h
+tests_test_epoch_SOURCES = tests/test_epoch.c tests/test.h
 tests_test_visit_SOURCES = tests/test_visit.c tests/test.h
 tests_test_process_SOURCES = tests/test_process.c tests/test.h
 
@@ -80,6 +82,7 @@ tests_test_gc_CPPFLAGS = $(tests_cppflags)
 tests_test_safepoint_CPPFLAGS = $(tests_cppflags)
 tests_test_jit_CPPFLAGS = $(tests_cppflags)
 tests_test_tags_CPPFLAGS = $(tests_cppflags)
+tests_test_epoch_CPPFLAGS = $(tests_cppflags)
 tests_test_visit_CPPFLAGS = $(tests_cppflags)
 tests_test_process_CPPFLAGS = $(tests_cppflags)
 
@@ -103,6 +106,7 @@ tests_test_gc_LDADD = libmirt-runtime.la libmirt-system-test.la libmirt-base.la 
 tests_test_safepoint_LDADD = $(tests_ldadd)
 tests_test_jit_LDADD = $(tests_ldadd)
 tests_test_tags_LDADD = $(tests_ldadd)
+tests_test_epoch_LDADD = $(tests_ldadd)
 tests_test_visit_LDADD = $(tests_ldadd)
 tests_test_process_LDADD = $(tests_ldadd)
 

@@ -68,8 +68,14 @@ struct page {
   uint16_t fresh_block;      /* blocks from here on were never handed out */
   uint8_t slot;              /* its place in its chunk */
   bool is_zero;              /* blocks never handed out are known to be zero */
-  struct page_chunk *chunk;
-  atomic_word subprocess;        /* who may adopt it */
+  union {
+    struct page_chunk *chunk;
+    struct page *next_in_limbo; /* of what is a page no more: see heap/epoch.h */
+  };
+  union {
+    atomic_word subprocess; /* who may adopt it */
+    uintptr_t goal;         /* in limbo: the epoch that all readers have to see */
+  };
   atomic_flag_byte has_interior; /* a pointer into a block may stand for the block */
   atomic_flag_byte is_large;     /* one block, allocated and freed with the page */
   bool is_guarded;               /* its last system page is protected */

@@ -24,6 +24,7 @@ struct tag {
   atomic_word sealed_slices; /* in use or not */
   atomic_word free_slices;   /* sealed, and not in use */
   atomic_word hand;          /* where in an arena the search for those begins */
+  atomic_word delays_reuse;  /* 1: its empty pages wait for readers, see heap/epoch.h */
   struct holding holding;
 };
 

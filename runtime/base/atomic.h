@@ -37,6 +37,9 @@ static inline void atomic_barrier_after_full(void) {
 #endif
 }
 
+/* All before it comes before all after it. */
+static inline void atomic_barrier_full(void) { AO_nop_full(); }
+
 /* All loads before it come before all loads after it. */
 static inline void atomic_barrier_loads(void) { AO_nop_read(); }
 

@@ -5,6 +5,8 @@
  */
 #include <errno.h>
 
+#include <mirt/foreign.h>
+
 #include "arena/page_map.h"
 #include "base/log.h"
 #include "heap/alloc.h"
@@ -159,12 +161,8 @@ __attribute__((noinline)) static void free_own_shared(struct page *page, size_t 
   }
 }
 
-void block_free(void *p) {
-  struct page *page = page_map_find(p);
-  if (unlikely(page == NULL)) {
-    free_unknown(p);
-    return;
-  }
+/* Free a block of this page, if it is one. */
+static inline void free_in(struct page *page, void *p) {
   const uintptr_t state = atomic_load_relaxed(&page->state);
   if (unlikely(page_state_owner(state) != current.owner_number)) {
     free_elsewhere(page, p, state);
@@ -180,7 +178,23 @@ void block_free(void *p) {
   }
 }
 
+void block_free(void *p) {
+  struct page *page = page_map_find(p);
+  if (unlikely(page == NULL)) {
+    free_unknown(p);
+  } else {
+    free_in(page, p);
+  }
+}
+
 void mi_free(void *p) { block_free(p); }
+
+bool mirt_try_free(void *p) {
+  struct page *page = page_map_find(p);
+  if (unlikely(page == NULL)) return p == NULL;
+  free_in(page, p);
+  return true;
+}
 
 /* ---- questions about a block ---- */
 

@@ -4,6 +4,7 @@
 #include "base/bitmap.h"
 #include "base/option.h"
 #include "base/stats.h"
+#include "heap/epoch.h"
 #include "heap/page.h"
 
 /* Abandoned pages that one search looks at before it gives up. */
@@ -104,14 +105,19 @@ struct cell *heap_cell(mi_heap_t *heap, size_t class_index) {
 
 /* ---- pages for cells ---- */
 
+static struct page *claim_page(const struct cell *cell, bool *is_zero) {
+  const mi_heap_t *heap = cell->heap;
+  return heap->arena != NULL ? arena_claim_slices(heap->arena, cell->slice_count,
+                                                  SLICE_SIZE, heap->tag, is_zero)
+                             : arenas_claim_slices(cell->slice_count, SLICE_SIZE,
+                                                   heap->tag, true, is_zero);
+}
+
 struct page *heap_fresh_page(struct cell *cell) {
-  mi_heap_t *heap = cell->heap;
+  const mi_heap_t *heap = cell->heap;
   bool is_zero = false;
-  struct page *page =
-      heap->arena != NULL
-          ? arena_claim_slices(heap->arena, cell->slice_count, SLICE_SIZE, heap->tag,
-                               &is_zero)
-          : arenas_claim_slices(cell->slice_count, SLICE_SIZE, heap->tag, true, &is_zero);
+  struct page *page = claim_page(cell, &is_zero);
+  if (page == NULL && limbo_collect()) page = claim_page(cell, &is_zero);
   if (page == NULL) return NULL;
   page_initialize(page, cell, cell->block_size, cell->block_count, cell->slice_count,
                   is_zero);

@@ -5,6 +5,7 @@
 #include "base/bitmap.h"
 #include "base/option.h"
 #include "base/stats.h"
+#include "heap/epoch.h"
 #include "heap/page.h"
 #include "os/os.h"
 
@@ -108,6 +109,9 @@ static struct page *large_page(mi_heap_t *heap, size_t size, size_t alignment,
   struct cell *cell = heap_cell(heap, CLASS_LARGE);
   if (cell == NULL || slice_count > UINT32_MAX) return NULL;
   struct page *page = claim_run(heap, slice_count, alignment, is_zero);
+  if (page == NULL && limbo_collect()) {
+    page = claim_run(heap, slice_count, alignment, is_zero);
+  }
   if (page == NULL) return NULL;
   page_initialize(page, cell, slice_count << SLICE_SHIFT, 1, slice_count, *is_zero);
   atomic_flag_set(&page->is_large, true);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "base/stats.h"
+#include "heap/epoch.h"
 #include "heap/heap.h"
 #include "heap/page.h"
 #include "os/os.h"
@@ -234,6 +235,7 @@ static void owners_after_fork(void) {
 static void after_fork(void) {
   arenas_after_fork();
   owners_after_fork();
+  limbo_after_fork();
 }
 
 /* ---- the process ---- */

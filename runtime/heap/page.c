@@ -7,6 +7,7 @@
 #include "base/bitmap.h"
 #include "base/log.h"
 #include "base/stats.h"
+#include "heap/epoch.h"
 #include "os/os.h"
 
 /* Slices purged by a thread that releases a page, beyond a quarter as many as that has: 256 KiB,
@@ -275,11 +276,19 @@ void page_give_back(struct page *page) {
   const uintptr_t state = atomic_load_relaxed(&page->state);
   if (page_has_own_mapping(page)) page_map_set(page->start, 1, NULL);
   atomic_store_release(&page->state, page_state_next(state, PAGE_NONE));
+  if (tag_delays_reuse(page_kind_tag(atomic_load_relaxed(&page->kind)))) {
+    limbo_add(page);
+  } else {
+    page_let_go(page);
+  }
+}
+
+void page_let_go(struct page *page) {
   if (page_has_own_mapping(page)) {
     large_unmap(page);
   } else {
     if (page->is_guarded) large_remove_guard(page);
-    arena_release_slices(page, slice_count);
+    arena_release_slices(page, page->slice_count);
   }
 }
 

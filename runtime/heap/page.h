@@ -60,6 +60,9 @@ size_t page_live_blocks(const struct page *page, uint64_t *live);
 void page_release(struct page *page);
 void page_give_back(struct page *page);
 
+/* What was a page is free memory from now on. */
+void page_let_go(struct page *page);
+
 /* In the child of a fork: a thread that is gone had claimed the page, which is given back; or
  * freed a block of it, without having raised the flag yet. */
 void page_give_back_lost(struct page *page);

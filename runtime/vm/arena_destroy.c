@@ -5,6 +5,7 @@
 #include "arena/arena.h"
 #include "base/log.h"
 #include "heap/collect.h"
+#include "heap/epoch.h"
 #include "heap/heap.h"
 
 static int destroy_fails(int code, const char *why, mi_arena_id_t arena_id) {
@@ -20,11 +21,10 @@ int mirt_arena_destroy(mi_arena_id_t arena_id) {
   if (has_owner)
     return destroy_fails(EINVAL, "it ends with its cage or runtime", arena_id);
   int error = arena_destroy(arena_id, false);
-  if (error == EBUSY && current.owner != NULL) {
+  if (error == EBUSY) {
     /* It may be this thread that keeps pages there for its next allocations. */
-    for (mi_heap_t *heap = current.owner->heaps; heap != NULL; heap = heap->next) {
-      heap_collect(heap, true);
-    }
+    if (current.owner != NULL) owner_collect(current.owner, true);
+    limbo_collect();
     error = arena_destroy(arena_id, false);
   }
   if (error == EBUSY) return destroy_fails(EBUSY, "a heap or a page is in it", arena_id);

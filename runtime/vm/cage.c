@@ -5,6 +5,7 @@
 #include "arena/arena.h"
 #include "arena/page_map.h"
 #include "base/log.h"
+#include "heap/epoch.h"
 #include "os/os.h"
 
 #define SHIFT_MAX 4
@@ -200,6 +201,7 @@ int mirt_cage_destroy(mirt_cage_t *cage) {
     log_error(EINVAL, "mirt_cage_destroy", "%p is no cage", (void *)cage);
     return EINVAL;
   }
+  limbo_flush(arena);
   const int error = arena_destroy(cage->arena, true);
   if (error != 0) {
     log_error(error, "mirt_cage_destroy", "a heap is bound to arena %d", cage->arena);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "heap/epoch.h"
 #include "heap/page.h"
 #include "heap/visit.h"
 #include "os/os.h"
@@ -199,6 +200,7 @@ int mirt_runtime_destroy(mirt_runtime_t *runtime) {
     return fails(EBUSY, "mirt_runtime_destroy", "a heap is bound to its arena");
   }
   destroy_mutators(runtime);
+  limbo_flush(runtime->arena);
   const int error = runtime->cage != NULL ? mirt_cage_destroy(runtime->cage)
                                           : arena_destroy(runtime->arena->id, true);
   if (error != 0) return error;
