@@ -24,6 +24,7 @@ atomic_word process_started_at;
 static pthread_key_t thread_end_key;
 static atomic_word thread_end_key_made;
 static _Thread_local bool thread_end_is_set;
+static _Thread_local bool thread_end_is_due; /* it has been round once */
 static _Thread_local bool thread_is_ending; /* the system has called us for that */
 _Thread_local bool thread_is_in_pool;
 static _Thread_local bool calling_deferred_free; /* not again from inside it */
@@ -118,11 +119,16 @@ void owner_end(void) {
   owner_destroy(owner);
 }
 
-/* A destructor that runs after this one may allocate again: the owner made for that ends with
+/* The system calls the destructors of a thread in rounds, and ours is the first of the first: the
+ * others free and allocate, in heaps of this thread too. So we wait for the second. A
+ * destructor that runs still later may allocate again: the owner made for that ends with
  * the allocation, as the system does not come back to us without end. Only who makes a heap
  * there keeps its owner, until we are called again, if we are. */
 static void thread_end(void *key) {
-  (void)key;
+  if (!thread_end_is_due && pthread_setspecific(thread_end_key, key) == 0) {
+    thread_end_is_due = true;
+    return;
+  }
   thread_end_is_set = false;
   thread_is_ending = true;
   owner_end();
