@@ -1,8 +1,8 @@
 /* mirt_lua.c - a state of Lua over a heap per kind of object.
  *
- * What is noted about a state lies in its first heap. The last block that Lua frees is the
- * state itself; the allocation function knows it, and ends the heaps then. So lua_close is
- * all that it takes.
+ * What is noted about a state lies in its first heap. The last block that Lua frees is
+ * the state itself; the allocation function knows it, and ends the heaps then. So
+ * lua_close is all that it takes.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -19,8 +19,8 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* What Lua says of a block that it asks for: the type of an object, two types that it knows
- * only inside, or something else. All below 16 find their heap without a test. */
+/* What Lua says of a block that it asks for: the type of an object, two types that it
+ * knows only inside, or something else. All below 16 find their heap without a test. */
 #define TYPE_UPVALUE LUA_NUMTYPES
 #define TYPE_PROTOTYPE (LUA_NUMTYPES + 1)
 #define TYPES 16
@@ -107,10 +107,10 @@ static struct memory *memory_new(const mirt_lua_options_t *options, int first_ta
 
 /* ---- the allocation function ---- */
 
-/* Would so many bytes more be too many? If not they are counted. */
+/* Count so many bytes more, if they are not too many. A sum that wraps round is of a size
+ * that no heap has either. */
 static inline bool count_up(struct memory *memory, size_t bytes) {
-  size_t used;
-  if (unlikely(__builtin_add_overflow(memory->used, bytes, &used))) return false;
+  const size_t used = memory->used + bytes;
   if (unlikely(used > memory->limit)) return false;
   memory->used = used;
   return true;
@@ -122,10 +122,32 @@ static mi_heap_t *heap_of_block(const struct memory *memory, const void *block) 
   return memory->heaps[kind >= 0 && kind < MIRT_LUA_KINDS ? kind : MIRT_LUA_BUFFERS];
 }
 
+/* Small blocks come in multiples of 16 bytes. Lua tells the old size, so nobody has to
+ * look at the block to see whether it fits. */
+static inline bool is_same_step(size_t old_size, size_t size) {
+  return (old_size + 15) / 16 == (size + 15) / 16;
+}
+
+static void *move_small(mi_heap_t *heap, void *block, size_t old_size, size_t size) {
+  void *moved = mi_heap_malloc_small(heap, size);
+  if (unlikely(moved == NULL)) return NULL;
+  memcpy(moved, block, old_size < size ? old_size : size);
+  mi_free(block);
+  return moved;
+}
+
+static void *move(struct memory *memory, void *block, size_t old_size, size_t size) {
+  if (is_same_step(old_size, size)) return block;
+  mi_heap_t *heap = heap_of_block(memory, block);
+  return old_size <= MI_SMALL_SIZE_MAX && size <= MI_SMALL_SIZE_MAX
+             ? move_small(heap, block, old_size, size)
+             : mi_heap_realloc(heap, block, size);
+}
+
 __attribute__((noinline)) static void *resize(struct memory *memory, void *block,
                                               size_t old_size, size_t size) {
   if (size > old_size && !count_up(memory, size - old_size)) return NULL;
-  void *resized = mi_heap_realloc(heap_of_block(memory, block), block, size);
+  void *resized = move(memory, block, old_size, size);
   if (size > old_size) {
     if (unlikely(resized == NULL)) memory->used -= size - old_size;
     return resized;
@@ -135,22 +157,30 @@ __attribute__((noinline)) static void *resize(struct memory *memory, void *block
   return unlikely(resized == NULL) ? block : resized;
 }
 
+/* All is freed: then the state is. */
+__attribute__((noinline)) static void free_last(struct memory *memory, void *block) {
+  const bool is_last = block == memory->last;
+  mi_free(block);
+  if (is_last) memory_end(memory);
+}
+
 static void *allocate(void *data, void *block, size_t old_size, size_t size) {
   struct memory *memory = data;
-  if (size == 0) {
-    if (unlikely(block == NULL)) return NULL;
-    const bool is_last = unlikely(block == memory->last);
-    memory->used -= old_size;
-    mi_free(block);
-    if (is_last) memory_end(memory);
-    return NULL;
+  if (block == NULL) {
+    if (unlikely(size == 0 || !count_up(memory, size))) return NULL;
+    const size_t type = likely(old_size < TYPES) ? old_size : 0;
+    block = mi_heap_malloc(memory->heap_of_type[type], size);
+    if (unlikely(block == NULL)) memory->used -= size;
+    return block;
   }
-  if (unlikely(block != NULL)) return resize(memory, block, old_size, size);
-  if (unlikely(!count_up(memory, size))) return NULL;
-  block =
-      mi_heap_malloc(memory->heap_of_type[likely(old_size < TYPES) ? old_size : 0], size);
-  if (unlikely(block == NULL)) memory->used -= size;
-  return block;
+  if (unlikely(size != 0)) return resize(memory, block, old_size, size);
+  memory->used -= old_size;
+  if (unlikely(memory->used == 0)) {
+    free_last(memory, block);
+  } else {
+    mi_free(block);
+  }
+  return NULL;
 }
 
 /* Is the owner of the state's heaps the current one of the calling thread? */
@@ -243,8 +273,8 @@ static struct memory *memory_of(lua_State *state) {
 
 bool mirt_lua_is_state(lua_State *state) { return memory_of(state) != NULL; }
 
-/* Come to the place of a state, if the calling thread is not there. Returns 0 or the error
- * code; has_come says whether to go again. */
+/* Come to the place of a state, if the calling thread is not there. Returns 0 or the
+ * error code; has_come says whether to go again. */
 static int come(const struct memory *memory, bool *has_come) {
   *has_come = false;
   if (memory == NULL) return EINVAL;

@@ -1,1 +1,67 @@
-# The binding of CPython.
+# The binding of CPython: a library for programs that embed it, and mirt-python.
+
+if PYTHON
+lib_LTLIBRARIES += libmirt-python.la
+mirtlayer_HEADERS += bindings/python/mirt/python.h
+pkgconfig_DATA += mirt-python.pc
+bin_PROGRAMS += mirt-python
+dist_man_MANS += bindings/python/mirt-python.1
+endif
+
+python_sources = bindings/python/mirt/python.h bindings/python/mirt_python.c \
+	bindings/python/module.c
+# CPython's headers are not made for our warnings.
+python_cppflags = $(PUBLIC_CPPFLAGS) -I$(srcdir)/bindings/python $(PYTHON_CFLAGS)
+python_cflags = $(AM_CFLAGS) -Wno-pedantic -Wno-missing-field-initializers
+
+libmirt_python_la_SOURCES = $(python_sources)
+libmirt_python_la_CPPFLAGS = $(python_cppflags)
+libmirt_python_la_CFLAGS = $(python_cflags) -fvisibility=default
+libmirt_python_la_LIBADD = libmirt.la $(PYTHON_LIBS)
+libmirt_python_la_LDFLAGS = -version-info 0:0:0 -export-symbols-regex '^mirt_python_' \
+	$(NODELETE_LDFLAGS)
+
+# All in one program, so that malloc is ours in the whole process, and no call goes through
+# a table. A sanitizer has a malloc of its own.
+mirt_python_SOURCES = bindings/python/main.c $(python_sources)
+if !SANITIZER
+mirt_python_SOURCES += runtime/malloc/override.c
+endif
+mirt_python_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/bindings/python \
+	$(PYTHON_CFLAGS) -DMIRT_OVERRIDE=1
+mirt_python_CFLAGS = $(python_cflags) $(MIRT_OVERRIDE_CFLAGS)
+mirt_python_LDADD = $(core_libraries) $(PYTHON_LIBS)
+
+EXTRA_DIST += bindings/python/mirt-python.pc.in
+
+# ---- tests ----
+
+if PYTHON
+if TESTS_ENABLED
+check_PROGRAMS += tests/test_python
+TESTS += tests/test_python_program.sh
+endif
+endif
+tests_test_python_SOURCES = tests/test_python.c tests/test.h
+tests_test_python_CPPFLAGS = $(tests_cppflags) -I$(srcdir)/bindings/python $(PYTHON_CFLAGS)
+tests_test_python_CFLAGS = $(python_cflags)
+tests_test_python_LDADD = libmirt-python.la libmirt.la $(PYTHON_LIBS) $(CHECK_LIBS)
+tests_test_python_LDFLAGS = -no-install
+EXTRA_DIST += tests/test_python_program.sh bindings/python/tests/compare_results.py \
+	bindings/python/tests/test_mirt.py bindings/python/README.md bindings/python/freethreaded.md
+
+# More of CPython's own tests than `make check` runs: minutes.
+.PHONY: check-python
+check-python: mirt-python$(EXEEXT)
+	top_srcdir='$(abs_top_srcdir)' top_builddir='$(abs_top_builddir)' \
+	SANITIZER='$(enable_sanitizer)' PYTHON_TESTS=all \
+	$(TEST_SHELL) $(srcdir)/tests/test_python_program.sh
+
+# Time and memory beside CPython's own allocator; BENCHFLAGS='--rounds 11' for example.
+.PHONY: bench-python
+bench-python: mirt-python$(EXEEXT)
+	$(bench_python) $(srcdir)/bindings/python/bench/run.py --mirt ./mirt-python$(EXEEXT) \
+	  $(BENCHFLAGS)
+EXTRA_DIST += bindings/python/bench/run.py bindings/python/bench/objects.py \
+	bindings/python/bench/roundtrip.py bindings/python/bench/strings.py \
+	bindings/python/bench/threads.py bindings/python/bench/tuples.py
