@@ -104,6 +104,10 @@ static void domain_free(void *context, void *p) {
 static const PyMemAllocatorDomain python_domains[MIRT_PYTHON_DOMAINS] = {
     PYMEM_DOMAIN_RAW, PYMEM_DOMAIN_MEM, PYMEM_DOMAIN_OBJ};
 
+/* An object of CPython's collector has links of so many bytes in front. */
+#define LINK_SIZE 16
+#define LINE_SIZE 64 /* of the cache */
+
 /* mirt reports what it refuses; this asks it to. */
 static int try_options(const mirt_python_options_t *options, int first_tag) {
   for (int i = 0; i < MIRT_PYTHON_DOMAINS; i++) {
@@ -112,6 +116,8 @@ static int try_options(const mirt_python_options_t *options, int first_tag) {
     if (heap == NULL) return errno == ENOMEM ? ENOMEM : EINVAL;
     mi_heap_delete(heap);
   }
+  /* If the tag has been used, collections take longer, and that is all. */
+  (void)mirt_tag_shift_blocks(first_tag + MIRT_PYTHON_OBJECT, LINE_SIZE - LINK_SIZE);
   for (int i = 0; options->sealed && i < MIRT_PYTHON_DOMAINS; i++) {
     const int error = mirt_tag_seal(first_tag + i);
     if (error != 0) return error;

@@ -57,7 +57,7 @@ static void *slice_for_records(struct page *page, size_t *size) {
   if (page == NULL) return NULL;
   const size_t slice = page_slice_index(page);
   bitmap_clear_run(page->arena->dirty, slice, 1);
-  atomic_store_relaxed(&page->kind, page_kind(TAG_RECORDS, 0));
+  atomic_store_relaxed(&page->kind, page_kind(TAG_RECORDS, 0, 0));
   bitmap_set_run(page->arena->sealed, slice, 1);
   *size = SLICE_SIZE;
   return arena_slice_address(page->arena, slice);

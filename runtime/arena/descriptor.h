@@ -110,9 +110,10 @@ static inline atomic_word *page_xfree(const struct page *page) {
   return page->free + PLANE_STRIDE_WORDS;
 }
 
-/* Which blocks may replace each other: same tag, same block size. */
-static inline uintptr_t page_kind(unsigned tag, size_t block_size) {
-  return ((uintptr_t)tag << 48) | block_size;
+/* Which blocks may replace each other: same tag, same size, and the first at the same offset
+ * from the page's slices. Sizes are multiples of 8, offsets of 16 up to 48. */
+static inline uintptr_t page_kind(unsigned tag, size_t block_size, size_t offset) {
+  return ((uintptr_t)tag << 48) | block_size | offset / 16;
 }
 
 /* Only the first slice of a page has its kind; but of what is kept for a sealed tag, all
@@ -120,7 +121,7 @@ static inline uintptr_t page_kind(unsigned tag, size_t block_size) {
 static inline unsigned page_kind_tag(uintptr_t kind) { return (unsigned)(kind >> 48); }
 
 static inline size_t page_kind_block_size(uintptr_t kind) {
-  return kind & (((uintptr_t)1 << 48) - 1);
+  return kind & (((uintptr_t)1 << 48) - 8);
 }
 
 #endif

@@ -148,7 +148,7 @@ bool arena_slice_is_kept(const struct arena *arena, size_t slice) {
 /* From now on a claimed run is the tag's. */
 static void seal_run(struct arena *arena, size_t start, size_t count, unsigned tag) {
   for (size_t i = start; i < start + count; i++) {
-    atomic_store_relaxed(&arena->pages[i].kind, page_kind(tag, BLOCK_MIN));
+    atomic_store_relaxed(&arena->pages[i].kind, page_kind(tag, BLOCK_MIN, 0));
   }
   atomic_fetch_add_full(&tags[tag].sealed_slices, count);
 }

@@ -24,6 +24,7 @@ struct tag {
   atomic_word sealed_slices; /* in use or not */
   atomic_word free_slices;   /* sealed, and not in use */
   atomic_word hand;          /* where in an arena the search for those begins */
+  atomic_word block_offset;  /* bytes; see below */
   atomic_word delays_reuse;  /* 1: its empty pages wait for readers, see heap/epoch.h */
   struct holding holding;
 };
@@ -38,6 +39,18 @@ static inline bool tag_is_sealed(unsigned tag) {
 static inline bool tag_seal(unsigned tag) {
   atomic_compare_and_swap_full(&tags[tag].use, TAG_UNUSED, TAG_SEALED);
   return tag_is_sealed(tag);
+}
+
+/* Blocks of these sizes may begin so many bytes, less than a line of the cache, behind where
+ * they would. The least is more than any offset, so that no address before the first block
+ * looks like the start of another. */
+#define BLOCK_OFFSET_UNIT ((size_t)16)
+#define BLOCK_OFFSET_MAX ((size_t)48)
+#define BLOCK_SHIFTED_MIN ((size_t)64)
+#define BLOCK_SHIFTED_MAX ((size_t)1024)
+
+static inline uint8_t tag_block_offset(unsigned tag) {
+  return (uint8_t)atomic_load_relaxed(&tags[tag].block_offset);
 }
 
 /* What the tag of a page holds. */

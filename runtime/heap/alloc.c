@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "arena/tag.h"
 #include "base/log.h"
 #include "base/option.h"
 #include "heap/collect.h"
@@ -99,6 +100,10 @@ __attribute__((noinline)) void *heap_allocate_medium(mi_heap_t *heap, size_t siz
 void *heap_allocate_aligned(mi_heap_t *heap, size_t size, size_t alignment, bool zero) {
   if (alignment <= BLOCK_MIN) {
     return zero ? heap_allocate_zeroed(heap, size) : heap_allocate(heap, size);
+  }
+  /* Where blocks are shifted, none of these has an alignment by its size. */
+  if (unlikely(heap->block_offset != 0) && size <= BLOCK_SHIFTED_MAX) {
+    size = BLOCK_SHIFTED_MAX + 1;
   }
   const size_t class_index = class_of_aligned(size, alignment);
   if (likely(class_index < CLASS_LARGE && heap->guarded.rate == 0 && !zero)) {

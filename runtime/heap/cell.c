@@ -17,22 +17,24 @@
 
 struct cell cell_empty;
 
-struct cell *cell_create(mi_heap_t *heap, size_t block_size) {
+struct cell *cell_create(mi_heap_t *heap, size_t block_size, size_t block_offset) {
   struct cell *cell = zone_take(heap_zone(heap), RECORD_CELL, sizeof(struct cell));
   if (cell == NULL) return NULL;
-  cell_initialize(cell, heap, block_size);
+  cell_initialize(cell, heap, block_size, block_offset);
   cell->is_in_place = false;
   return cell;
 }
 
-void cell_initialize(struct cell *cell, mi_heap_t *heap, size_t block_size) {
+void cell_initialize(struct cell *cell, mi_heap_t *heap, size_t block_size,
+                     size_t block_offset) {
   cell->is_in_place = true;
   cell->heap = heap;
   cell->block_size = block_size;
   if (block_size != 0) { /* the cell of large blocks has no size of its own */
     cell->slice_count = (uint32_t)page_slices_for(block_size);
-    cell->block_count =
-        (uint32_t)(((size_t)cell->slice_count << SLICE_SHIFT) / block_size);
+    const size_t bytes = ((size_t)cell->slice_count << SLICE_SHIFT) - block_offset;
+    cell->block_offset = (uint8_t)block_offset;
+    cell->block_count = (uint32_t)(bytes / block_size);
     const uint32_t share = block_size <= WORTH_SMALL ? WORTH_SHARE_SMALL : WORTH_SHARE;
     cell->fresh_batch = (uint8_t)clamp(FRESH_BYTES / block_size, 1, WORD_BITS);
     cell->worth = (uint32_t)clamp(cell->block_count / share, 1, cell->block_count);

@@ -63,6 +63,7 @@ struct cell {
   uint32_t block_count; /* of a page */
   uint32_t slice_count; /* of a page */
   uint32_t worth;       /* free blocks of a page worth allocating from */
+  uint8_t block_offset; /* of a page's first block, in bytes: see runtime/arena/tag.h */
 
   struct page_chunk *chunks;    /* all */
   struct page_chunk *vacant;    /* a hint: no free slot in a chunk before it */
@@ -74,10 +75,11 @@ struct cell {
 /* A cell without blocks, whose word is always 0. */
 extern struct cell cell_empty;
 
-struct cell *cell_create(mi_heap_t *heap, size_t block_size);
+struct cell *cell_create(mi_heap_t *heap, size_t block_size, size_t block_offset);
 
 /* Make a cell in place, in zeroed memory that outlives every thread's interest in it. */
-void cell_initialize(struct cell *cell, mi_heap_t *heap, size_t block_size);
+void cell_initialize(struct cell *cell, mi_heap_t *heap, size_t block_size,
+                     size_t block_offset);
 
 /* Take the lowest block of the word; the word must not be 0. */
 static inline void *cell_take(struct cell *cell) {

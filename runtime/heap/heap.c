@@ -25,6 +25,7 @@ mi_heap_t *heap_create(struct owner *owner, unsigned tag, bool allow_destroy,
   for (size_t i = 0; i < FAST_COUNT; i++) heap->fast[i] = &cell_empty;
   heap->owner = owner;
   heap->tag = (uint16_t)tag;
+  heap->block_offset = tag_block_offset(tag);
   heap->allow_destroy = allow_destroy;
   heap->arena = arena;
   atomic_store_relaxed(&heap->references, 1);
@@ -96,7 +97,10 @@ struct cell *heap_cell(mi_heap_t *heap, size_t class_index) {
   struct cell *cell = heap->cells[class_index];
   if (likely(cell != NULL)) return cell;
   const bool is_large = class_index == CLASS_LARGE;
-  cell = cell_create(heap, is_large ? 0 : class_block_size(class_index));
+  const size_t block_size = is_large ? 0 : class_block_size(class_index);
+  const bool is_shifted =
+      block_size >= BLOCK_SHIFTED_MIN && block_size <= BLOCK_SHIFTED_MAX;
+  cell = cell_create(heap, block_size, is_shifted ? heap->block_offset : 0);
   if (cell == NULL) return NULL;
   heap->cells[class_index] = cell;
   if (!is_large) heap_set_fast(heap, class_index, cell);
@@ -136,7 +140,7 @@ static bool set_aside(const struct cell *cell, struct page *page) {
   const uintptr_t state = atomic_load_acquire(&page->state);
   return page_state_owner(state) == PAGE_ABANDONED && !atomic_flag_get(&page->is_large) &&
          atomic_load_relaxed(&page->kind) ==
-             page_kind(cell->heap->tag, cell->block_size) &&
+             page_kind(cell->heap->tag, cell->block_size, cell->block_offset) &&
          atomic_load_relaxed(&page->subprocess) == (uintptr_t)owner->subprocess &&
          page_turn_over(page, state, PAGE_VISITED);
 }

@@ -27,6 +27,7 @@ struct mi_heap_s {
   mi_heap_t *next, *previous; /* in the owner's list */
   struct arena *arena;        /* the one it is bound to, or NULL */
   uint16_t tag;
+  uint8_t block_offset; /* of its tag: see runtime/arena/tag.h */
   bool allow_destroy;
   struct { /* sampling of guarded blocks; rate 0: none */
     size_t rate, count, least, most;

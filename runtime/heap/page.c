@@ -23,7 +23,8 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   /* One bit beyond the last block stands for the tail: always set, so that a pointer into
    * it never looks like a live block. */
   const size_t group_count = bitmap_words(block_count + (has_tail ? 1 : 0));
-  page->start = page->arena->base + (page_slice_index(page) << SLICE_SHIFT);
+  page->start = page->arena->base + (page_slice_index(page) << SLICE_SHIFT) +
+                cell->block_offset;
   /* In a block of 4 GiB and more the rounding would show: it is alone in its page, and with
    * 1 every address in it has index 0. */
   page->reciprocal = block_size > UINT32_MAX
@@ -35,7 +36,7 @@ void page_initialize(struct page *page, struct cell *cell, size_t block_size,
   atomic_store_relaxed(&page->cell, (uintptr_t)cell);
   atomic_store_relaxed(&page->group_count, group_count);
   atomic_store_relaxed(&page->has_xfree, 0);
-  atomic_store_relaxed(&page->kind, page_kind(cell->heap->tag, block_size));
+  atomic_store_relaxed(&page->kind, page_kind(cell->heap->tag, block_size, cell->block_offset));
   atomic_number_set(&page->slice_count, (uint32_t)slice_count);
   page->block_count = (uint32_t)block_count;
   page->fresh_block = 0;

@@ -37,7 +37,7 @@ static bool cell_begin(mirt_mutator_t *mutator, const mirt_type_t *type,
   }
   heap->guarded.rate = 0;
   if (type->block_size != 0 && type->block_size <= CLASS_SIZE_MAX) {
-    cell_initialize(cell, heap, type->block_size);
+    cell_initialize(cell, heap, type->block_size, 0);
     heap->cells[class_of_size(type->block_size)] = cell;
   } else {
     cell->heap = heap; /* each object from one of the heap's own cells */

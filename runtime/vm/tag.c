@@ -28,4 +28,18 @@ int mirt_tag_seal(int tag) {
   return EBUSY;
 }
 
+int mirt_tag_shift_blocks(int tag, size_t offset) {
+  if (!is_tag(tag) || offset > BLOCK_OFFSET_MAX || offset % BLOCK_OFFSET_UNIT != 0) {
+    log_error(EINVAL, "mirt_tag_shift_blocks", "tag %d, offset %zu", tag, offset);
+    return EINVAL;
+  }
+  if (atomic_load_acquire(&tags[tag].use) != TAG_UNUSED &&
+      tag_block_offset((unsigned)tag) != offset) {
+    log_error(EBUSY, "mirt_tag_shift_blocks", "there have been blocks of tag %d", tag);
+    return EBUSY;
+  }
+  atomic_store_relaxed(&tags[tag].block_offset, offset);
+  return 0;
+}
+
 bool mirt_tag_is_sealed(int tag) { return is_tag(tag) && tag_is_sealed((unsigned)tag); }
