@@ -1005,6 +1005,70 @@ static const struct shape {
 
 #define SHAPES (int)(sizeof shapes / sizeof shapes[0])
 
+/* What a thread leaves in a small arena: pages of two kinds, a block free in each. */
+struct estate {
+  mi_arena_id_t arena;
+  size_t free_blocks; /* of 80 bytes */
+};
+
+static void *leave_full_arena(void *argument) {
+  struct estate *estate = argument;
+  static void *a[160 * 1024], *b[160 * 1024];
+  mi_heap_t *heap = mi_heap_new_ex(0, false, estate->arena);
+  size_t count_a = 0, count_b = 0;
+  while (count_a < 160 * 1024) a[count_a++] = mi_heap_malloc(heap, 64);
+  while ((b[count_b] = mi_heap_malloc(heap, 80)) != NULL) count_b++;
+  for (size_t i = 0; i < count_a; i += 1024) mi_free(a[i]);
+  for (size_t i = 0; i < count_b; i += 1600) {
+    mi_free(b[i]);
+    estate->free_blocks++;
+  }
+  return NULL;
+}
+
+/* Also those in pages that nobody owns, however few they are, and however many pages of
+ * another kind are in front; at once, and not only in a second try. */
+START_TEST(every_free_block_of_the_dead_is_found_in_need) {
+  struct estate estate = {0};
+  ck_assert_int_eq(
+      mi_reserve_os_memory_ex(16 << 20, true, false, true, &estate.arena), 0);
+  thread_run(leave_full_arena, &estate);
+  ck_assert_uint_ge(errors_of(ENOMEM), 1);
+  errors_clear();
+  mi_heap_t *heap = mi_heap_new_ex(0, false, estate.arena);
+  const long retry = mi_option_get(mi_option_retry_on_oom);
+  mi_option_set(mi_option_retry_on_oom, 0);
+  for (size_t i = 0; i < estate.free_blocks; i++) {
+    assert_quick(mi_heap_malloc(heap, 80) != NULL);
+  }
+  assert_no_errors();
+  ck_assert_ptr_null(mi_heap_malloc(heap, 80));
+  assert_errors(ENOMEM, 1);
+  mi_option_set(mi_option_retry_on_oom, retry);
+  mi_heap_delete(heap);
+}
+END_TEST
+
+/* A page that the owner has looked at, and left, goes back with its last block like any other,
+ * whoever frees that. */
+START_TEST(pages_go_back_after_a_look) {
+  static void *blocks[40000];
+  mi_heap_t *heap = heap_with_tag(0);
+  const int64_t before = pages_settled();
+  allocate(heap, 64, blocks, 40000);
+  static void *first[20000], *second[20000];
+  for (size_t i = 0; i < 20000; i++) {
+    first[i] = blocks[2 * i];
+    second[i] = blocks[2 * i + 1];
+  }
+  free_elsewhere(first, 20000);
+  mi_heap_collect(heap, false);
+  free_elsewhere(second, 20000);
+  ck_assert_int_le(pages_now(), before + 1);
+  mi_heap_delete(heap);
+}
+END_TEST
+
 static void *cell_allocate(struct cell *cell) {
   bool is_zero;
   void *p = cell->word != 0 ? cell_take(cell) : cell_refill(cell, &is_zero);
@@ -1029,7 +1093,7 @@ START_TEST(pages_of_any_number_of_blocks) {
   const struct shape shape = shapes[_i / 2];
   mi_heap_t *heap = heap_with_tag(0);
   struct cell *cell = &cells[_i];
-  cell_initialize(cell, heap, shape.size);
+  cell_initialize(cell, heap, shape.size, 0);
   ck_assert_uint_eq(cell->block_count, shape.blocks);
   ck_assert_uint_eq(cell->slice_count, 1);
   const int64_t others = pages_now();
@@ -2291,6 +2355,8 @@ int main(void) {
                       LAST_FREES * RESTING_SIZES);
   tcase_add_test(c, owner_and_others_empty_pages);
   tcase_add_loop_test(c, every_free_block_is_found_in_need, 0, 6);
+  tcase_add_test(c, every_free_block_of_the_dead_is_found_in_need);
+  tcase_add_test(c, pages_go_back_after_a_look);
   tcase_add_loop_test(c, pages_of_any_number_of_blocks, 0, 2 * SHAPES);
   tcase_add_loop_test(c, counts_agree_with_planes, 0, 2);
   tcase_add_loop_test(c, counts_of_adopted_pages, 0, 3);

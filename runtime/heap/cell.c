@@ -229,11 +229,16 @@ void cell_return_word(struct cell *cell) {
 
 /* ---- resting ---- */
 
-/* The page has few free blocks: it rests until it has `worth` of them; until the next if the
- * cell is short. */
-static void cell_rest_page(const struct cell *cell, struct page *page, uint32_t free) {
+/* The owner's frees in a page that rests with so many free blocks until it is worth allocating
+ * from; until the next if the cell is short. */
+static uint32_t frees_until_worth(const struct cell *cell, uint32_t free) {
+  return cell->is_short || free >= cell->worth ? 1 : cell->worth - free;
+}
+
+/* Nobody allocates from the page for now: whoever finds it empty may take it away. */
+static void rest_page(struct page *page, uint32_t until) {
   page->taken = NULL;
-  page->until = cell->is_short || free >= cell->worth ? 1 : cell->worth - free;
+  page->until = until;
   const uintptr_t state = atomic_load_relaxed(&page->state);
   const uintptr_t resting = page_state_next(state, page_state_owner(state));
   struct reader *section = read_begin_at_next_full();
@@ -253,9 +258,11 @@ static bool cell_put_aside(struct cell *cell, struct page *page) {
   if (page->until == 0) {
     cell_retire_if_free(cell, page);
   } else if (free < (cell->is_short ? 1 : cell->worth)) {
-    cell_rest_page(cell, page, free);
+    rest_page(page, frees_until_worth(cell, free));
   } else {
+    /* In this order: a page that rests may be gone. */
     cell_set_available(cell, page);
+    rest_page(page, page->until);
     return true;
   }
   return false;
@@ -288,7 +295,7 @@ static bool cell_take_from_own(struct cell *cell) {
     if (page_take_group(page, cell)) return true;
     if (page_collect(page) && page_take_group(page, cell)) return true;
     cell->page = NULL;
-    cell_rest_page(cell, page, cell->block_count - page->until);
+    rest_page(page, frees_until_worth(cell, cell->block_count - page->until));
   }
 }
 
@@ -324,16 +331,14 @@ static void open_page_in_need(struct cell *cell, struct page *page,
   cell_put_aside(cell, page);
 }
 
-/* There is no memory for another page: look for any free block. From then on a page is
- * available with its first free block, and only what others free has to be looked for. */
-static bool cell_take_in_need(struct cell *cell) {
-  if (!cell->is_short) {
-    cell->is_short = true;
-    cell_for_each_page(cell, open_page_in_need);
-  } else if (!cell_open_freed(cell, SIZE_MAX)) {
-    return false;
-  }
-  return cell_take_from_own(cell);
+/* There is no memory for another page: look for any free block, also in pages that nobody owns.
+ * From then on a page is available with its first free block, and only what others free has
+ * to be looked for. Returns whether there is reason to search again. */
+static bool cell_look_in_need(struct cell *cell) {
+  if (cell->is_short) return cell_open_freed(cell, SIZE_MAX);
+  cell->is_short = true;
+  cell_for_each_page(cell, open_page_in_need);
+  return true;
 }
 
 /* Fill the word when the cell's page has no group worth taking. Returns false when there is no
@@ -343,13 +348,15 @@ __attribute__((noinline)) static bool cell_find_group(struct cell *cell) {
   while (cell->word == 0 && !cell_take_from_own(cell)) {
     if (cell_open_freed(cell, RESTING_PAGES_PER_LOOK)) continue;
     struct page *page = heap_adopt_page(cell);
-    if (page == NULL) page = heap_fresh_page(cell);
     if (page == NULL) {
-      if (cell_take_in_need(cell)) continue;
+      page = heap_fresh_page(cell);
+      if (page != NULL) cell->is_short = false;
+    }
+    if (page != NULL) {
+      cell_set_available(cell, page);
+    } else if (!cell_look_in_need(cell)) {
       return false;
     }
-    cell->is_short = false;
-    cell_set_available(cell, page);
   }
   return true;
 }
@@ -388,6 +395,7 @@ static void settle_page(struct cell *cell, struct page *page, struct page_chunk 
     cell_set_available(cell, page);
   }
   page_collect(page);
+  cell_retire_if_free(cell, page);
 }
 
 void cell_settle(struct cell *cell) {

@@ -150,7 +150,7 @@ static bool is_abandoned(const struct page *page) {
 }
 
 static struct page *set_aside_in(struct cell *cell, struct arena *arena,
-                                 unsigned *looks) {
+                                 size_t *looks) {
   if (atomic_load_relaxed(&arena->abandoned_count) == 0) return NULL;
   const size_t limit = arena->slice_count;
   size_t i = atomic_load_relaxed(&arena->adopt_hand);
@@ -178,7 +178,7 @@ static struct page *set_aside_in(struct cell *cell, struct arena *arena,
 }
 
 /* Find an abandoned page for the cell and set it aside, or return NULL. */
-static struct page *find_abandoned(struct cell *cell, unsigned *looks) {
+static struct page *find_abandoned(struct cell *cell, size_t *looks) {
   struct page *page = NULL;
   if (cell->heap->arena != NULL) {
     struct reader *section = read_begin();
@@ -203,18 +203,20 @@ struct page *heap_adopt_page(struct cell *cell) {
   mi_heap_t *heap = cell->heap;
   if (heap->allow_destroy || thread_is_in_pool) return NULL;
   if (atomic_load_relaxed(&tags[heap->tag].holding.abandoned) == 0) return NULL;
-  unsigned looks = ADOPT_LOOKS;
+  size_t looks = cell->is_short ? SIZE_MAX : ADOPT_LOOKS;
   struct page *page;
   while ((page = find_abandoned(cell, &looks)) != NULL) {
     page_collect(page);
     const uint32_t free = page_free_count(page);
-    if (free >= (cell->is_short ? 1 : cell->worth) && cell_add_page(cell, page)) {
+    const bool is_worth_it = free >= (cell->is_short ? 1 : cell->worth);
+    if (is_worth_it && cell_add_page(cell, page)) {
       page->until = cell->block_count - free;
       page_adopt(page, heap->owner->number);
       atomic_fetch_add_full(&heap->holding.adopted, 1);
       return page;
     }
     page_abandon(page, PAGE_VISITED, NULL, 0);
+    if (is_worth_it) return NULL; /* no memory for a place in the cell */
   }
   return NULL;
 }

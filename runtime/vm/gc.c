@@ -328,15 +328,14 @@ static void sweep_abandoned(struct page *page, uintptr_t state, struct sweep *sw
 }
 
 static void sweep_owned(struct page *page, struct sweep *sweep) {
-  if (sweep->collection->is_lazy) {
-    page->needs_sweep = SWEEP_DUE;
-    add_swept(sweep, page, page_count_marks(page));
-    return;
-  }
   page->needs_sweep = SWEEP_DUE;
-  const struct page_swept swept = page_sweep(page);
+  const bool is_lazy = sweep->collection->is_lazy;
+  const struct page_swept swept = is_lazy ? page_count_marks(page) : page_sweep(page);
   add_swept(sweep, page, swept);
-  if (swept.is_free) cell_retire_if_free(page_cell(page), page);
+  if (!swept.is_free) return;
+  /* Nothing is put off here: it is for all to use. */
+  if (is_lazy) page_sweep(page);
+  cell_retire_if_free(page_cell(page), page);
 }
 
 static void fill_dead(struct collection *collection, void *object) {
