@@ -1975,6 +1975,135 @@ END_TEST
 
 /* ---- main ---- */
 
+/* ---- shifted blocks ---- */
+
+START_TEST(shifts_that_are_refused) {
+  const int tag = tag_fresh();
+  const size_t wrong[] = {1, 8, 24, 64, 80, SIZE_MAX};
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    ck_assert_int_eq(mirt_tag_shift_blocks(tag, wrong[i]), EINVAL);
+  }
+  ck_assert_int_eq(mirt_tag_shift_blocks(-1, 16), EINVAL);
+  ck_assert_int_eq(mirt_tag_shift_blocks(MIRT_TAG_MAX + 1, 16), EINVAL);
+  assert_errors(EINVAL, sizeof wrong / sizeof wrong[0] + 2);
+  for (size_t offset = 0; offset <= 48; offset += 16) {
+    ck_assert_int_eq(mirt_tag_shift_blocks(tag, offset), 0);
+  }
+  mi_heap_t *heap = heap_new(tag, true, 0);
+  ck_assert_uint_eq((uintptr_t)mi_heap_malloc(heap, 64) % 64, 48);
+  ck_assert_int_eq(mirt_tag_shift_blocks(tag, 48), 0);
+  assert_no_errors();
+  ck_assert_int_eq(mirt_tag_shift_blocks(tag, 16), EBUSY);
+  assert_errors(EBUSY, 1);
+  mi_heap_destroy(heap);
+}
+END_TEST
+
+/* How far behind a multiple of 64 the block of this size has to begin. */
+static bool is_shifted_right(const void *p, size_t offset) {
+  const size_t size = mi_usable_size(p);
+  const bool is_shifted = size >= 64 && size <= 1024;
+  return size % 64 != 0 || (uintptr_t)p % 64 == (is_shifted ? offset : 0);
+}
+
+/* All that can be done with a block can be done with one that is shifted. */
+START_TEST(shifted_blocks) {
+  const size_t offset = 16 * (size_t)_i;
+  const int tag = tag_fresh();
+  ck_assert_int_eq(mirt_tag_shift_blocks(tag, offset), 0);
+  mi_heap_t *heap = heap_new(tag, true, 0);
+  static void *all[4 * 2000];
+  size_t count = 0;
+  for (size_t size = 1; size <= 2000; size++) {
+    for (size_t i = 0; i < 4; i++) {
+      char *p = i % 2 == 0 ? mi_heap_malloc(heap, size) : mi_heap_zalloc(heap, size);
+      assert_quick(p != NULL && is_shifted_right(p, offset));
+      assert_quick((uintptr_t)p % 16 == 0 && mi_usable_size(p) >= size);
+      assert_quick(i % 2 == 0 || bytes_are(p, size, 0));
+      assert_quick(mirt_tag_of(p + size - 1) == tag && mi_heap_of(p) == heap);
+      memset(p, 0xAB, mi_usable_size(p));
+      all[count++] = p;
+    }
+  }
+  const mirt_stats_t full = heap_stats(heap);
+  ck_assert_uint_eq(full.live_blocks, count);
+  /* Before the first block of a page there is none. */
+  for (size_t i = 0; offset != 0 && i < count; i += 40) {
+    if (mi_usable_size(all[i]) < 64 || mi_usable_size(all[i]) > 1024) continue;
+    char *page = (char *)((uintptr_t)all[i] & ~(uintptr_t)65535);
+    for (size_t k = 0; k < offset; k++) assert_quick(mirt_tag_of(page + k) == -1);
+  }
+  for (size_t i = 0; i < count; i += 3) {
+    all[i] = mi_heap_realloc(heap, all[i], 3 * i / 4 + 1);
+    assert_quick(all[i] != NULL && is_shifted_right(all[i], offset));
+  }
+  assert_no_errors();
+  for (size_t i = 0; i < count; i++) mi_free(all[i]);
+  mi_free(all[0]); /* a double free, or what is no block any more */
+  ck_assert_uint_eq(errors_total(), 1);
+  errors_clear();
+  mi_heap_destroy(heap);
+  assert_no_errors();
+}
+END_TEST
+
+/* What is asked to be aligned is. */
+START_TEST(shifted_and_aligned) {
+  const int tag = tag_fresh();
+  ck_assert_int_eq(mirt_tag_shift_blocks(tag, 48), 0);
+  mi_heap_t *heap = heap_new(tag, true, 0);
+  for (size_t alignment = 1; alignment <= 65536; alignment *= 2) {
+    for (size_t size = 1; size < 5000; size += 1 + size / 3) {
+      char *p = mi_heap_malloc_aligned(heap, size, alignment);
+      char *q = mi_heap_zalloc_aligned_at(heap, size, alignment, 8);
+      char *r = mi_heap_realloc_aligned(heap, NULL, size, alignment);
+      assert_quick(p != NULL && (uintptr_t)p % alignment == 0);
+      assert_quick(q != NULL && ((uintptr_t)q + 8) % alignment == 0 && bytes_are(q, size, 0));
+      r = mi_heap_realloc_aligned(heap, r, 2 * size, alignment);
+      assert_quick(r != NULL && (uintptr_t)r % alignment == 0);
+      memset(p, 1, size);
+      memset(q, 2, size);
+      memset(r, 3, 2 * size);
+      mi_free(p);
+      mi_free(q);
+      mi_free(r);
+    }
+  }
+  ck_assert_uint_eq(heap_stats(heap).live_blocks, 0);
+  mi_heap_destroy(heap);
+  assert_no_errors();
+}
+END_TEST
+
+static void *leave_shifted(void *argument) {
+  mi_heap_t *heap = heap_new(*(int *)argument, false, 0);
+  for (size_t i = 0; i < 2000; i++) {
+    void *p = mi_heap_malloc(heap, 128);
+    if (i % 2 == 0) mi_free(p);
+  }
+  return NULL;
+}
+
+/* A page is adopted by a heap whose blocks begin where its do, not by one that was made
+ * before the tag was shifted, nor for a type's objects. */
+START_TEST(shifted_pages_are_adopted_by_their_like) {
+  int tag = tag_fresh();
+  mi_heap_t *before = heap_new(tag, false, 0);
+  ck_assert_int_eq(mirt_tag_shift_blocks(tag, 32), 0);
+  thread_run(leave_shifted, &tag);
+  mi_heap_t *heap = heap_new(tag, false, 0);
+  for (size_t i = 0; i < 500; i++) {
+    assert_quick((uintptr_t)mi_heap_malloc(before, 128) % 128 == 0);
+    assert_quick((uintptr_t)mi_heap_malloc(heap, 128) % 128 == 32);
+  }
+  ck_assert_uint_gt(heap_stats(heap).adopted, 0);
+  ck_assert_uint_eq(heap_stats(before).adopted, 0);
+  mi_heap_delete(before);
+  mi_heap_delete(heap);
+  assert_no_errors();
+}
+END_TEST
+
 int main(void) {
   mi_option_set(mi_option_max_errors, -1); /* each error is a line, however many */
   Suite *suite = suite_create("tags");
@@ -2000,6 +2129,11 @@ int main(void) {
   tcase_add_test(c, huge_sealed_blocks);
   tcase_add_loop_test(c, sealed_addresses_stay_in_a_child, 0, 2);
   tcase_add_loop_test(c, sealed_default_tag, 0, PLACES);
+  c = case_begin(suite, "shifted blocks");
+  tcase_add_test(c, shifts_that_are_refused);
+  tcase_add_loop_test(c, shifted_blocks, 0, 4);
+  tcase_add_test(c, shifted_and_aligned);
+  tcase_add_test(c, shifted_pages_are_adopted_by_their_like);
   c = case_begin(suite, "numbers");
   tcase_add_test(c, questions_that_are_refused);
   tcase_add_test(c, numbers_follow_a_model);
