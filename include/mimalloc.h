@@ -989,8 +989,9 @@ typedef enum mi_option_e {
    * first page on. */
   mi_option_eager_commit_delay,
   /* How long free slices wait before their memory goes back to the system, to be
-   * multiplied by arena_purge_mult; 0 for not at all, -1 for ever. In milliseconds,
-   * default 10. */
+   * multiplied by arena_purge_mult: they go when a thread passes by after they have been
+   * free for that long, and at most twice as long if threads do. 0 for not at all, -1 for
+   * ever. In milliseconds, default 10. */
   mi_option_purge_delay,
   /* Older name of purge_delay. */
   mi_option_decommit_delay = mi_option_purge_delay,

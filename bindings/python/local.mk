@@ -30,7 +30,16 @@ endif
 mirt_python_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/bindings/python \
 	$(PYTHON_CFLAGS) -DMIRT_OVERRIDE=1
 mirt_python_CFLAGS = $(python_cflags) $(MIRT_OVERRIDE_CFLAGS)
-mirt_python_LDADD = $(core_libraries) $(PYTHON_LIBS)
+mirt_python_LDADD = $(core_libraries) $(PYTHON_PROGRAM_LIBS)
+mirt_python_LDFLAGS = $(PYTHON_PROGRAM_LDFLAGS)
+
+# The same program without mirt, to compare with.
+EXTRA_PROGRAMS += bindings/python/bench/plain
+bindings_python_bench_plain_SOURCES = bindings/python/bench/plain.c
+bindings_python_bench_plain_CPPFLAGS = $(PYTHON_CFLAGS)
+bindings_python_bench_plain_CFLAGS = $(python_cflags)
+bindings_python_bench_plain_LDADD = $(PYTHON_PROGRAM_LIBS)
+bindings_python_bench_plain_LDFLAGS = $(PYTHON_PROGRAM_LDFLAGS)
 
 EXTRA_DIST += bindings/python/mirt-python.pc.in
 
@@ -59,9 +68,9 @@ check-python: mirt-python$(EXEEXT)
 
 # Time and memory beside CPython's own allocator; BENCHFLAGS='--rounds 11' for example.
 .PHONY: bench-python
-bench-python: mirt-python$(EXEEXT)
+bench-python: mirt-python$(EXEEXT) bindings/python/bench/plain$(EXEEXT)
 	$(bench_python) $(srcdir)/bindings/python/bench/run.py --mirt ./mirt-python$(EXEEXT) \
-	  $(BENCHFLAGS)
+	  --python bindings/python/bench/plain$(EXEEXT) $(BENCHFLAGS)
 EXTRA_DIST += bindings/python/bench/run.py bindings/python/bench/objects.py \
 	bindings/python/bench/roundtrip.py bindings/python/bench/strings.py \
 	bindings/python/bench/threads.py bindings/python/bench/tuples.py

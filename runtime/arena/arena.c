@@ -15,7 +15,7 @@
 
 #define METADATA_ALIGNMENT ((size_t)64)
 #define LARGE_PAGE_SIZE (2 * MiB)
-#define BITMAPS 7
+#define BITMAPS 8
 #define ZONE_BYTES (16 * KiB) /* at least, for the first heaps bound to the arena */
 
 /* struct arena*, by id - 1; or ID_TAKEN, before an arena is known and while the last traces of
@@ -91,7 +91,8 @@ static struct arena *metadata_place(const struct arena_setup *setup, char *metad
   arena->used = (atomic_word *)(void *)(metadata + l->bitmaps);
   atomic_word **const others[BITMAPS - 1] = {&arena->sealed, &arena->committed,
                                              &arena->dirty,  &arena->purge,
-                                             &arena->purged, &arena->abandoned};
+                                             &arena->aged,   &arena->purged,
+                                             &arena->abandoned};
   for (size_t i = 0; i < BITMAPS - 1; i++) {
     *others[i] = arena->used + (i + 1) * (l->bitmap_bytes / sizeof(atomic_word));
   }

@@ -63,6 +63,7 @@ struct arena {
   atomic_word *committed;
   atomic_word *dirty;
   atomic_word *purge;
+  atomic_word *aged; /* those of them that waited already when the last round ended */
   atomic_word *purged;
   atomic_word *abandoned;
   atomic_word search_start;    /* a hint: no free slice below */

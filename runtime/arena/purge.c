@@ -3,6 +3,9 @@
  * Slices that become free wait in `purge` until the arena's purge is due; then whichever
  * thread passes by claims them like any allocation would, purges runs of them, and gives
  * them back. So a purge never meets a slice that is in use, and needs no lock.
+ *
+ * A round takes only those that waited already when the round before ended: they have been
+ * free for the whole delay. What a program frees and takes up again all the time stays.
  */
 #include <errno.h>
 
@@ -66,20 +69,24 @@ void arena_schedule_purge(struct arena *arena, size_t start, size_t count) {
     report_refused(purge_slices(arena, start, count));
     return;
   }
+  if (bitmap_find(arena->aged, start, start + count, true) < start + count) {
+    bitmap_clear_run(arena->aged, start, count);
+  }
   bitmap_set_run(arena->purge, start, count);
   arena_set_purge_time(arena);
 }
 
 /* What a purge has done, and may do still. */
 struct purge {
+  bool force;     /* also those that have not waited long */
   size_t most;    /* slices it may go on to purge */
   size_t refused; /* bytes that the system did not take */
-  bool waiting;   /* some slices' owners have not let go of them yet */
 };
 
 /* Purge the slices of one word of the bitmap that are free and wait for it. */
 static void purge_word(struct arena *arena, size_t word, struct purge *purge) {
   uint64_t waiting = atomic_load_relaxed(&arena->purge[word]);
+  if (!purge->force) waiting &= atomic_load_relaxed(&arena->aged[word]);
   if (waiting == 0) return;
   if (bits_count(waiting) > purge->most) {
     waiting &= bits_below(bits_lowest(waiting) + purge->most);
@@ -87,7 +94,6 @@ static void purge_word(struct arena *arena, size_t word, struct purge *purge) {
   const uint64_t open = waiting & ~atomic_fetch_or_full(&arena->used[word], waiting);
   const uint64_t kept = waiting & atomic_fetch_and_full(&arena->sealed[word], ~waiting);
   const uint64_t ours = open | kept;
-  purge->waiting |= ours != waiting;
   if (ours == 0) return;
   /* One that was taken and given back in between waits for the next purge. */
   uint64_t left = ours & atomic_fetch_and_full(&arena->purge[word], ~ours);
@@ -106,33 +112,43 @@ static void purge_word(struct arena *arena, size_t word, struct purge *purge) {
   }
 }
 
-static void purge_arena(struct arena *arena, bool force, struct purge *purge) {
+/* A round is over: what waits has waited for a round. Returns whether anything does. A slice that
+ * is taken and given back meanwhile may count as older than it is, by less than a round. */
+static bool age(struct arena *arena) {
+  uintptr_t any = 0;
+  const size_t words = bitmap_words(atomic_load_relaxed(&arena->top));
+  for (size_t word = 0; word < words; word++) {
+    const uintptr_t waiting = atomic_load_relaxed(&arena->purge[word]);
+    if (atomic_load_relaxed(&arena->aged[word]) != waiting) {
+      atomic_store_relaxed(&arena->aged[word], waiting);
+    }
+    any |= waiting;
+  }
+  return any != 0;
+}
+
+static void purge_arena(struct arena *arena, struct purge *purge) {
+  const bool force = purge->force;
   const uintptr_t due = atomic_load_relaxed(&arena->purge_at);
   if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
-  /* From here on newly freed slices set a new time; they may still be purged by us. */
+  /* From here on newly freed slices set a new time. */
   if (due != 0 && !atomic_compare_and_swap_full(&arena->purge_at, due, 0) && !force)
     return;
   arena_set_remove(ARENAS_TO_PURGE, arena);
   if (atomic_load_acquire(&arena->purge_at) != 0) arena_set_add(ARENAS_TO_PURGE, arena);
-  purge->waiting = false;
   arena_hold_begin(arena);
   const size_t words = bitmap_words(atomic_load_relaxed(&arena->top));
-  const size_t first = force ? 0 : atomic_load_relaxed(&arena->purge_hand);
-  size_t word = first;
+  size_t word = force ? 0 : atomic_load_relaxed(&arena->purge_hand);
   for (; word < words && purge->most > 0; word++) purge_word(arena, word, purge);
   arena_hold_end(arena);
   const bool is_done = purge->most > 0;
   atomic_store_relaxed(&arena->purge_hand, is_done ? 0 : word - 1);
   if (!is_done) {
-    /* The rest is due, for whoever passes by next. What is freed behind the hand meanwhile
-     * waits for its own time. */
+    /* The rest is due, for whoever passes by next. */
     if (atomic_compare_and_swap_full(&arena->purge_at, 0, 1)) {
       arena_set_add(ARENAS_TO_PURGE, arena);
     }
-  } else if (purge->waiting ||
-             (first > 0 && bitmap_find(arena->purge, 0, first * WORD_BITS, true) <
-                               first * WORD_BITS)) {
-    /* They saw that a time was set, and may not set one any more. */
+  } else if (age(arena)) {
     arena_set_purge_time(arena);
   }
 }
@@ -161,10 +177,10 @@ void arenas_purge(bool force, size_t most) {
   if (!force && (due == 0 || os_clock_milliseconds() < due)) return;
   if (due != 0 && !atomic_compare_and_swap_full(&purge_due, due, 0) && !force) return;
   uintptr_t next = 0;
-  struct purge purge = {.most = most};
+  struct purge purge = {.force = force, .most = most};
   struct arena_walk walk = arena_walk_begin(ARENAS_TO_PURGE);
   for (struct arena *arena; purge.most > 0 && (arena = arena_walk_next(&walk)) != NULL;) {
-    purge_arena(arena, force, &purge);
+    purge_arena(arena, &purge);
     const uintptr_t later = atomic_load_relaxed(&arena->purge_at);
     if (later != 0 && (next == 0 || later < next)) next = later;
   }

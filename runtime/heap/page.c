@@ -275,7 +275,11 @@ void page_give_back(struct page *page) {
    * must not find the page that begins here next. */
   page_map_set(page->start + SLICE_SIZE, slice_count - 1, NULL);
   const uintptr_t state = atomic_load_relaxed(&page->state);
-  if (page_has_own_mapping(page)) page_map_set(page->start, 1, NULL);
+  if (page_has_own_mapping(page)) {
+    page_map_set(page->start, 1, NULL);
+  } else if (page->is_guarded) {
+    large_remove_guard(page);
+  }
   atomic_store_release(&page->state, page_state_next(state, PAGE_NONE));
   if (tag_delays_reuse(page_kind_tag(atomic_load_relaxed(&page->kind)))) {
     limbo_add(page);
@@ -288,7 +292,6 @@ void page_let_go(struct page *page) {
   if (page_has_own_mapping(page)) {
     large_unmap(page);
   } else {
-    if (page->is_guarded) large_remove_guard(page);
     arena_release_slices(page, page->slice_count);
   }
 }

@@ -14,6 +14,7 @@
 #include "arena/page_map.h"
 #include "base/bitmap.h"
 #include "base/log.h"
+#include "heap/page.h"
 
 #define SLICES_PER_LINE 64
 
@@ -68,7 +69,8 @@ static struct map_entry look_at_slice(const struct arena *arena, size_t slice) {
   if (owner == PAGE_ABANDONED || owner == PAGE_VISITED) {
     seen.state = SLICE_ABANDONED;
   } else {
-    seen.state = (state & PAGE_RESTING) != 0 ? SLICE_FULL : SLICE_PAGE;
+    const bool is_full = (state & PAGE_RESTING) != 0 && page_is_exhausted(page);
+    seen.state = is_full ? SLICE_FULL : SLICE_PAGE;
   }
   return seen;
 }

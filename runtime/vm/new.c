@@ -4,7 +4,9 @@
 
 #include "arena/tag.h"
 #include "base/log.h"
+#include "base/option.h"
 #include "heap/alloc.h"
+#include "heap/collect.h"
 #include "heap/page.h"
 #include "vm/gc.h"
 #include "vm/runtime.h"
@@ -77,6 +79,10 @@ static void *refill(struct cell *cell, const mirt_type_t *type) {
   if (cell->word == 0) { /* else the callback has allocated */
     bool is_zero;
     void *object = cell_refill(cell, &is_zero);
+    if (object == NULL && option_get(mi_option_retry_on_oom) != 0) {
+      owner_collect(cell->heap->owner, true); /* there may be empty pages of other types */
+      object = cell_refill(cell, &is_zero);
+    }
     if (object == NULL) return fails(ENOMEM, type, "no memory");
     if (unlikely(runtime->calls_always)) cell_return_word(cell); /* be asked again */
     const size_t taken = bits_count(cell->word) + 1;

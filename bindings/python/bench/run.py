@@ -30,23 +30,18 @@ def contestants(plain, mirt):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mirt", required=True, help="the program mirt-python")
-    parser.add_argument("--python", help="the plain interpreter, of the same version")
+    parser.add_argument("--python", required=True, help="the same interpreter without mirt")
     parser.add_argument("--rounds", type=common.positive, default=7)
     parser.add_argument("--only", action="append", help="a script; all of them by default")
     given = parser.parse_args()
-    version = common.run_command(
-        [given.mirt, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    ).output.decode().strip()
-    plain = given.python or "/usr/bin/python" + version
-    if not os.path.exists(plain):
-        common.stop("%s: no such file; name the plain interpreter with --python" % plain)
-    programs = contestants(plain, os.path.abspath(given.mirt))
+    programs = contestants(os.path.abspath(given.python), os.path.abspath(given.mirt))
     scripts = common.choose_names(SCRIPTS, given.only, "script")
     outputs = {}
 
     def run_once(script, name, contestant):
         program, more = contestant
         environment = dict(os.environ, PYTHONHASHSEED="1", **more)
+        environment.pop("PYTHONHOME", None)
         finished = common.run_command(
             [program, os.path.join(HERE, script + ".py")], environment)
         if outputs.setdefault(script, finished.output) != finished.output:
