@@ -10,7 +10,7 @@ set -u
 
 builddir=${top_builddir:-.}
 srcdir=${top_srcdir:-.}
-mirt=$builddir/mirt-python
+mirt=$builddir/bindings/python/mirt-python
 
 if [ ! -x "$mirt" ]; then
   echo "FAIL: no program $mirt"
@@ -106,6 +106,7 @@ check() {
 }
 
 case $mirt in /*) ;; *) mirt=$PWD/$mirt ;; esac
+case $builddir in /*) ;; *) builddir=$PWD/$builddir ;; esac
 case $srcdir in /*) ;; *) srcdir=$PWD/$srcdir ;; esac
 [ -n "$plain" ] || echo "skip: no python$version to compare with"
 
@@ -193,6 +194,32 @@ if [ "$code" -eq 0 ] && [ "$(wc -l <"$work/err.mirt")" -eq 4 ] &&
   ok "$name"
 else
   fail "$name" 'no table'
+fi
+
+# ---- the examples of the README ----
+
+pages=$srcdir/bindings/python
+sed -n '/^```python$/,/^```$/{/^```/d;p;}' "$pages/README.md" >"$work/example.py"
+check 'the example in Python' "$mirt" example.py
+if [ "$(head -n 1 "$work/out" | cut -d ' ' -f 1)" != object ]; then
+  fail 'the example in Python' 'does not begin with what was allocated'
+fi
+
+sed -n '/^```c$/,/^```$/{/^```/d;p;}' "$pages/README.md" >"$work/embed.c"
+compile_embed() {
+  # shellcheck disable=SC2046
+  ${CC:-cc} -Wall -Wextra -Wno-missing-field-initializers -Werror -o embed embed.c \
+    -I"$pages" -I"$srcdir/include" $(pkg-config --cflags python3-embed) \
+    -L"$builddir/.libs" -Wl,-rpath,"$builddir/.libs" -lmirt-python -lmirt \
+    $(pkg-config --libs python3-embed)
+}
+if [ "${SANITIZER:-no}" != no ] || [ ! -e "$builddir/.libs/libmirt-python.so" ] ||
+  ! pkg-config --exists python3-embed 2>/dev/null; then
+  echo 'skip: no shared library without a sanitizer, or no pkg-config, for the example in C'
+else
+  check 'the example in C, compiled' compile_embed
+  check 'the example in C' ./embed
+  grep -q "'raw': 100" "$work/out" || fail 'the example in C' 'prints something else'
 fi
 
 # ---- CPython's own tests ----

@@ -4,7 +4,7 @@ if PYTHON
 lib_LTLIBRARIES += libmirt-python.la
 mirtlayer_HEADERS += bindings/python/mirt/python.h
 pkgconfig_DATA += mirt-python.pc
-bin_PROGRAMS += mirt-python
+bin_PROGRAMS += bindings/python/mirt-python
 dist_man_MANS += bindings/python/mirt-python.1
 endif
 
@@ -23,15 +23,15 @@ libmirt_python_la_LDFLAGS = -version-info 0:0:0 -export-symbols-regex '^mirt_pyt
 
 # All in one program, so that malloc is ours in the whole process, and no call goes through
 # a table. A sanitizer has a malloc of its own.
-mirt_python_SOURCES = bindings/python/main.c $(python_sources)
+bindings_python_mirt_python_SOURCES = bindings/python/main.c $(python_sources)
 if !SANITIZER
-mirt_python_SOURCES += runtime/malloc/override.c
+bindings_python_mirt_python_SOURCES += runtime/malloc/override.c
 endif
-mirt_python_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/bindings/python \
+bindings_python_mirt_python_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/bindings/python \
 	$(PYTHON_CFLAGS) -DMIRT_OVERRIDE=1
-mirt_python_CFLAGS = $(python_cflags) $(MIRT_OVERRIDE_CFLAGS)
-mirt_python_LDADD = $(core_libraries) $(PYTHON_PROGRAM_LIBS)
-mirt_python_LDFLAGS = $(PYTHON_PROGRAM_LDFLAGS)
+bindings_python_mirt_python_CFLAGS = $(python_cflags) $(MIRT_OVERRIDE_CFLAGS)
+bindings_python_mirt_python_LDADD = $(core_libraries) $(PYTHON_PROGRAM_LIBS)
+bindings_python_mirt_python_LDFLAGS = $(PYTHON_PROGRAM_LDFLAGS)
 
 # The same program without mirt, to compare with.
 EXTRA_PROGRAMS += bindings/python/bench/plain
@@ -61,16 +61,17 @@ EXTRA_DIST += tests/test_python_program.sh bindings/python/tests/compare_results
 
 # More of CPython's own tests than `make check` runs: minutes.
 .PHONY: check-python
-check-python: mirt-python$(EXEEXT)
+check-python: bindings/python/mirt-python$(EXEEXT)
 	top_srcdir='$(abs_top_srcdir)' top_builddir='$(abs_top_builddir)' \
 	SANITIZER='$(enable_sanitizer)' PYTHON_TESTS=all \
 	$(TEST_SHELL) $(srcdir)/tests/test_python_program.sh
 
 # Time and memory beside CPython's own allocator; BENCHFLAGS='--rounds 11' for example.
 .PHONY: bench-python
-bench-python: mirt-python$(EXEEXT) bindings/python/bench/plain$(EXEEXT)
-	$(bench_python) $(srcdir)/bindings/python/bench/run.py --mirt ./mirt-python$(EXEEXT) \
-	  --python bindings/python/bench/plain$(EXEEXT) $(BENCHFLAGS)
+bench-python: bindings/python/mirt-python$(EXEEXT) \
+		bindings/python/bench/plain$(EXEEXT)
+	$(bench_python) $(srcdir)/bindings/python/bench/run.py \
+	  --mirt bindings/python/mirt-python$(EXEEXT) --python bindings/python/bench/plain$(EXEEXT) $(BENCHFLAGS)
 EXTRA_DIST += bindings/python/bench/run.py bindings/python/bench/objects.py \
 	bindings/python/bench/roundtrip.py bindings/python/bench/strings.py \
 	bindings/python/bench/threads.py bindings/python/bench/tuples.py
