@@ -16,6 +16,15 @@
     } \
   } while (0)
 
+/* Nothing was reported. */
+static void require_no_errors(void) {
+  for (int code = 0; code < ERROR_CODES; code++) {
+    if (errors_of(code) == 0) continue;
+    dprintf(STDERR_FILENO, "%zu errors %d\n", errors_of(code), code);
+    _exit(1);
+  }
+}
+
 #define assert_child(f) ck_assert_int_eq(child_run(f, NULL), 0)
 
 static size_t live_blocks(int domain) {
@@ -80,7 +89,7 @@ static void install_late(void *unused) {
     PyMem_Free(mem[i]);
     PyObject_Free(object[i]);
   }
-  require(errors_total() == 0);
+  require_no_errors();
   require(live_blocks(MIRT_PYTHON_RAW) == 0 && live_blocks(MIRT_PYTHON_OBJECT) == 0);
 }
 
@@ -173,7 +182,7 @@ static void use_threads(void *unused) {
   require(live_blocks(MIRT_PYTHON_RAW) == 4);
   for (size_t i = 0; i < 4; i++) PyMem_RawFree(late_blocks[i]);
   require(live_blocks(MIRT_PYTHON_RAW) == 0);
-  require(errors_total() == 0);
+  require_no_errors();
 }
 
 START_TEST(any_thread_may_use_raw_memory) {
@@ -230,7 +239,7 @@ static void run_interpreter(void *unused) {
     PyThreadState_Swap(main_state);
     require(Py_FinalizeEx() == 0);
   }
-  require(errors_total() == 0);
+  require_no_errors();
 }
 
 START_TEST(interpreters_come_and_go) { assert_child(run_interpreter); }

@@ -163,7 +163,7 @@ static PyObject *module_heap_map(PyObject *self, PyObject *unused) {
 }
 
 static size_t committed(void) {
-  mi_stats_t stats;
+  mi_stats_t_decl(stats);
   return mi_stats_get(&stats) ? (size_t)stats.committed.current : 0;
 }
 
