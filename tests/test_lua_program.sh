@@ -159,7 +159,7 @@ expect() {
     fail "$what" 'something on standard error'
   elif [ -n "$error" ] && ! grep -q -e "$error" "$work/err"; then
     fail "$what" "not said: $error"
-  elif [ "$(cat "$work/out" "$work/err" | awk '{ if (length($0) > n) n = length($0) }
+  elif [ "$(cat "$work/out" "$work/err" | sed "s|$program|mirt-lua|" | awk '{ if (length($0) > n) n = length($0) }
                                               END { print n + 0 }')" -gt 80 ]; then
     fail "$what" 'more than 80 columns'
   else

@@ -15,3 +15,13 @@ bindings_koka_koka_inline_SOURCES = $(koka_sources)
 bindings_koka_koka_inline_CPPFLAGS = $(PUBLIC_CPPFLAGS) -DKOKA_INLINE=1
 bindings_koka_koka_inline_LDADD = libmirt.la $(ATOMIC_OPS_LIBS)
 bindings_koka_koka_inline_LDFLAGS = -no-install
+
+.PHONY: bench-koka
+bench-koka: bindings/koka/koka-calls$(EXEEXT) bindings/koka/koka-inline$(EXEEXT)
+	$(bench_python) $(srcdir)/bindings/koka/bench/run.py --programs bindings/koka \
+	  $(BENCHFLAGS)
+
+if TESTS_ENABLED
+TESTS += tests/test_koka.sh
+endif
+EXTRA_DIST += bindings/koka/README.md bindings/koka/bench/run.py tests/test_koka.sh

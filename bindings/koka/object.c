@@ -3,7 +3,8 @@
 uintptr_t arena_middle;
 
 #if KOKA_INLINE
-mirt_type_t *size_types[FIELDS_MAX * 4 / 16 + 2];
+SMALL_DEFINE;
+
 static mirt_runtime_t *runtime;
 
 bool process_begin(size_t size) {
@@ -12,12 +13,7 @@ bool process_begin(size_t size) {
     return false;
   }
   arena_middle = mirt_runtime_cage(runtime)->base;
-  for (size_t i = 1; i < sizeof size_types / sizeof size_types[0]; i++) {
-    size_types[i] = mirt_type_new(
-        runtime, &(mirt_type_options_t){.name = "objects", .size = 16 * i});
-    if (size_types[i] == NULL) return false;
-  }
-  return true;
+  return small_begin(runtime);
 }
 
 bool process_end(void) { return mirt_runtime_destroy(runtime) == 0; }
@@ -35,9 +31,9 @@ void context_end(context_t *context) {
 size_t context_live(const context_t *context) {
   (void)context;
   size_t live = 0;
-  for (size_t i = 1; i < sizeof size_types / sizeof size_types[0]; i++) {
+  for (size_t words = 2; words < SMALL_SIZES; words++) {
     mirt_type_stats_t stats;
-    if (mirt_type_stats(size_types[i], &stats)) live += stats.objects;
+    if (mirt_type_stats(small_sizes.type[words], &stats)) live += stats.objects;
   }
   return live;
 }

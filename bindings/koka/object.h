@@ -7,9 +7,9 @@
  * else has the number of further references, so 0 is unique, and unique objects are used
  * again in place. (Reference counting with reuse: Reinking, Xie, de Moura, Leijen 2021.)
  *
- * The same sources are built twice. With KOKA_INLINE an allocation is ten instructions in the
- * place of a call: a mirt_type_t per size in a runtime whose cage is that arena. Without, only
- * functions of mimalloc.h are used, so that the program runs on mimalloc as well.
+ * The same sources are built twice. With KOKA_INLINE an allocation is a few instructions in
+ * the place of a call (small.h), in a runtime whose cage is that arena. Without, only functions of
+ * mimalloc.h are used, so that the program runs on mimalloc as well.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -22,19 +22,20 @@
 #include <stdint.h>
 
 #if KOKA_INLINE
-#include <mirt.h>
+#include "small.h"
 #else
 #include <mimalloc.h>
 #endif
 
 #define ARENA_SIZE ((size_t)16 << 30)
 #define FIELDS_MAX 30
+#define TAG_MAX 255
 
 typedef uint32_t box_t;
 
 typedef struct object_s {
   unsigned count; /* int: see above; AO_int operations want it unsigned */
-  uint16_t tag;   /* of the constructor */
+  uint16_t tag;   /* of the constructor, up to TAG_MAX; share uses the upper half */
   uint16_t fields;
   box_t field[];
 } object_t;
@@ -64,7 +65,7 @@ bool process_end(void);
 bool context_begin(context_t *context);
 void context_end(context_t *context);
 
-/* Objects that live in a context's heap. */
+/* Blocks that live: in the context's heap, or, with KOKA_INLINE, in all. */
 size_t context_live(const context_t *context);
 
 /* ---- boxes ---- */
@@ -84,18 +85,15 @@ static inline object_t *unbox_object(box_t box) {
 /* ---- allocating ---- */
 
 #if KOKA_INLINE
-extern mirt_type_t *size_types[FIELDS_MAX * 4 / 16 + 2]; /* by (size + 15) / 16 */
-
 static inline void *allocate(context_t *context, size_t size) {
-  return mirt_new(context->mutator, size_types[(size + 15) / 16]);
+  return small_malloc(context->mutator, size);
 }
-static inline void release(object_t *object) { mirt_delete(object); }
 #else
 static inline void *allocate(context_t *context, size_t size) {
   return mi_heap_malloc_small(context->heap, size);
 }
-static inline void release(object_t *object) { mi_free(object); }
 #endif
+static inline void release(object_t *object) { mi_free(object); }
 
 /* A new, unique object, its fields not set; NULL without memory. fields up to FIELDS_MAX. */
 static inline object_t *object_new(context_t *context, uint16_t tag, uint16_t fields) {

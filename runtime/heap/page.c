@@ -224,11 +224,12 @@ bool page_is_free(const struct page *page) {
   return true;
 }
 
-bool page_is_exhausted(const struct page *page) {
+reads_what_may_change bool page_is_exhausted(const struct page *page) {
   const size_t count = atomic_load_relaxed(&page->group_count);
+  const size_t block_count = page->block_count;
   for (size_t i = 0; i < count; i++) {
     const uint64_t free = atomic_load_relaxed(&page->free[i]);
-    if ((free & page_group_mask(page, i)) != 0) return false;
+    if ((free & group_mask(block_count, i)) != 0) return false;
   }
   return true;
 }

@@ -46,7 +46,7 @@ bool page_is_empty(const struct page *page);
 /* Is every block in the owner's plane? */
 bool page_is_free(const struct page *page);
 
-/* Is no block in the owner's plane? How many are? */
+/* Is no block in the owner's plane? The answer of somebody else is only nearly so. How many are? */
 bool page_is_exhausted(const struct page *page);
 uint32_t page_free_count(const struct page *page);
 
