@@ -809,6 +809,12 @@ static void area_make(struct area *area) {
   count(ARENAS_MADE);
 }
 
+static uint64_t milliseconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+}
+
 /* No heap is bound to it. Has it been destroyed? must: nobody has reason to be in it. */
 static bool area_destroy(struct area *area, bool must) {
   const size_t visits = atomic_load_acquire(&visits_ended);
@@ -828,7 +834,12 @@ static bool area_destroy(struct area *area, bool must) {
     return false;
   }
   if (error != 0) fail("arena %d cannot be destroyed: %s", area->id, strerror(error));
-  if (live > 0) fail("arena %d is destroyed with %zu live blocks", area->id, live);
+  /* Who has just freed the last block may not have counted it yet. */
+  const uint64_t end = milliseconds() + 10000;
+  for (size_t left; (left = atomic_load_acquire(&area->live)) > 0; sched_yield()) {
+    if (milliseconds() < end) continue;
+    fail("arena %d is destroyed with %zu live blocks", area->id, left);
+  }
   count(area->kind == IN_CAGE ? CAGES_DESTROYED : ARENAS_DESTROYED);
   /* All of the memory is ours again, and nobody writes there but us. */
   if (area->kind == MANAGED) memset(area->memory, 0x5a, AREA_SIZE);

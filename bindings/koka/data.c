@@ -11,7 +11,7 @@ static object_t *rebuild(context_t *context, object_t *again, uint16_t tag,
 box_t list_cons(context_t *context, int32_t element, box_t rest) {
   object_t *cons = rest == failed ? NULL : object_new(context, CONS, 2);
   if (cons == NULL) {
-    drop(context, rest);
+    box_drop(context, rest);
     return failed;
   }
   cons->field[0] = box_int(element);
@@ -33,8 +33,8 @@ box_t list_map(context_t *context, box_t list, map_function *function) {
     const box_t rest = cons->field[1];
     cons = rebuild(context, take_apart(context, cons), CONS, 2);
     if (cons == NULL) {
-      drop(context, rest);
-      drop(context, first);
+      box_drop(context, rest);
+      box_drop(context, first);
       return failed;
     }
     cons->field[0] = box_int(function(element));
@@ -53,8 +53,8 @@ box_t list_reverse(context_t *context, box_t list) {
     const box_t element = cons->field[0], rest = cons->field[1];
     cons = rebuild(context, take_apart(context, cons), CONS, 2);
     if (cons == NULL) {
-      drop(context, rest);
-      drop(context, done);
+      box_drop(context, rest);
+      box_drop(context, done);
       return failed;
     }
     cons->field[0] = element;
@@ -100,9 +100,9 @@ box_t tree_insert(context_t *context, box_t tree, int32_t key, int32_t value) {
       node = object_new(context, NODE, NODE_FIELDS);
       *here = node == NULL ? EMPTY : box_object(node);
       if (node == NULL) {
-        drop(context, fields[LEFT]);
-        drop(context, fields[RIGHT]);
-        drop(context, tree);
+        box_drop(context, fields[LEFT]);
+        box_drop(context, fields[RIGHT]);
+        box_drop(context, tree);
         return failed;
       }
       for (int i = 0; i < NODE_FIELDS; i++) node->field[i] = fields[i];
@@ -116,7 +116,7 @@ box_t tree_insert(context_t *context, box_t tree, int32_t key, int32_t value) {
   }
   const box_t leaf = new_node(context, key, value);
   if (leaf == failed) {
-    drop(context, tree);
+    box_drop(context, tree);
     return failed;
   }
   *here = leaf;

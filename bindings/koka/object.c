@@ -7,7 +7,7 @@ SMALL_DEFINE;
 
 static mirt_runtime_t *runtime;
 
-bool process_begin(size_t size) {
+bool koka_begin(size_t size) {
   const mirt_cage_options_t cage = {.size = size, .shift = 2, .signed_refs = true};
   if (mirt_runtime_create(&(mirt_runtime_options_t){.cage = &cage}, &runtime) != 0) {
     return false;
@@ -16,7 +16,7 @@ bool process_begin(size_t size) {
   return small_begin(runtime);
 }
 
-bool process_end(void) { return mirt_runtime_destroy(runtime) == 0; }
+bool koka_end(void) { return mirt_runtime_destroy(runtime) == 0; }
 
 bool context_begin(context_t *context) {
   *context = (context_t){.mutator = mirt_mutator_create_in(runtime)};
@@ -40,7 +40,7 @@ size_t context_live(const context_t *context) {
 #else
 static mi_arena_id_t arena;
 
-bool process_begin(size_t size) {
+bool koka_begin(size_t size) {
   /* As Koka's runtime does: not committed, large pages allowed, exclusive. */
   if (mi_reserve_os_memory_ex(size, false, true, true, &arena) != 0) return false;
   size_t arena_size = 0;
@@ -49,7 +49,7 @@ bool process_begin(size_t size) {
   return base != 0 && arena_size <= ARENA_SIZE;
 }
 
-bool process_end(void) { return true; } /* the arena stays, as Koka's does */
+bool koka_end(void) { return true; } /* the arena stays, as Koka's does */
 
 bool context_begin(context_t *context) {
   *context = (context_t){.heap = mi_heap_new_in_arena(arena)};
@@ -87,7 +87,7 @@ static bool is_last(object_t *object) {
 
 /* A dead object's count is the link of a list of those whose fields have to be dropped yet: so
  * a list of any length is dropped without recursion, and without memory. */
-void drop(context_t *context, box_t box) {
+void box_drop(context_t *context, box_t box) {
   if (!is_object(box)) return;
   object_t *object = unbox_object(box);
   if (!is_last(object)) return;
@@ -113,8 +113,8 @@ object_t *take_apart(context_t *context, object_t *object) {
     context->reused++;
     return object;
   }
-  for (size_t i = 0; i < object->fields; i++) dup(object->field[i]);
-  drop(context, box_object(object));
+  for (size_t i = 0; i < object->fields; i++) box_dup(object->field[i]);
+  box_drop(context, box_object(object));
   return NULL;
 }
 
@@ -123,7 +123,7 @@ object_t *take_apart(context_t *context, object_t *object) {
 /* Going down the fields, with the way back in the fields themselves, turned around: no
  * recursion here either. (Pointer reversal: Schorr, Waite 1967.) How far an object has been looked at
  * is in its tag's upper half meanwhile. */
-void share(box_t box) {
+void box_share(box_t box) {
   if (!is_object(box) || object_count(unbox_object(box)) < 0) return;
   const box_t none = box_int(0);
   box_t back = none, here = box;

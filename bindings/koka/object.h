@@ -35,7 +35,7 @@ typedef uint32_t box_t;
 
 typedef struct object_s {
   unsigned count; /* int: see above; AO_int operations want it unsigned */
-  uint16_t tag;   /* of the constructor, up to TAG_MAX; share uses the upper half */
+  uint16_t tag;   /* of the constructor, up to TAG_MAX; box_share uses the upper half */
   uint16_t fields;
   box_t field[];
 } object_t;
@@ -55,10 +55,10 @@ extern uintptr_t arena_middle;
 
 /* Once, at the start: reserve the arena. size is ARENA_SIZE, or less to see how it is to run
  * short. Returns false when the addresses cannot be had. */
-bool process_begin(size_t size);
+bool koka_begin(size_t size);
 
 /* Give everything back. Returns false when a context is still there. */
-bool process_end(void);
+bool koka_end(void);
 
 /* Begin and end a thread's context. Blocks that live stay valid. Returns false without
  * memory. */
@@ -115,7 +115,7 @@ static inline int object_count(const object_t *object) {
 static inline bool is_unique(const object_t *object) { return object_count(object) == 0; }
 
 /* One more reference. */
-static inline box_t dup(box_t box) {
+static inline box_t box_dup(box_t box) {
   if (!is_object(box)) return box;
   object_t *object = unbox_object(box);
   const int count = object_count(object);
@@ -128,7 +128,7 @@ static inline box_t dup(box_t box) {
 }
 
 /* One reference less; the last one frees. */
-void drop(context_t *context, box_t box);
+void box_drop(context_t *context, box_t box);
 
 /* The object has been taken apart, and its fields are now somebody else's. If it is unique,
  * returns it to be used again for a new object of as many fields; else NULL, with a reference to
@@ -137,6 +137,6 @@ object_t *take_apart(context_t *context, object_t *object);
 
 /* Before another thread sees it: what the box leads to is counted by atomic operations from now on.
  * It is this thread's alone until then. */
-void share(box_t box);
+void box_share(box_t box);
 
 #endif /* KOKA_OBJECT_H */

@@ -23,7 +23,8 @@ int mirt_arena_destroy(mi_arena_id_t arena_id) {
   int error = arena_destroy(arena_id, false);
   if (error == EBUSY) {
     /* It may be this thread that keeps pages there for its next allocations. */
-    if (current.owner != NULL) owner_collect(current.owner, true);
+    mi_heap_t *heap = current.owner != NULL ? current.owner->heaps : NULL;
+    for (; heap != NULL; heap = heap->next) heap_collect(heap, true);
     limbo_collect();
     error = arena_destroy(arena_id, false);
   }
