@@ -5,7 +5,7 @@ set -eu
 
 packages_demo='gcc g++ make autoconf automake libtool pkg-config libatomic-ops-dev check'
 packages_check="$packages_demo clang python3 perl sqlite3 git bash python3-dev"
-packages_check="$packages_check liblua5.4-dev lua5.4 man-db"
+packages_check="$packages_check liblua5.4-dev lua5.4 libc++-dev libc++abi-dev groff-base"
 
 usage() {
   cat <<EOF
@@ -48,7 +48,9 @@ have_package() {
     libtool) command -v libtoolize >/dev/null 2>&1 ;;
     python3-dev) pkg-config --exists python3-embed ;;
     liblua5.4-dev) pkg-config --exists lua5.4 ;;
-    man-db) command -v man >/dev/null 2>&1 ;;
+    libc++-dev | libc++abi-dev)
+      echo 'int main() {}' | clang++ -stdlib=libc++ -x c++ - -o /dev/null >/dev/null 2>&1 ;;
+    groff-base) command -v groff >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }

@@ -78,4 +78,5 @@ examples_arena_map_isolates_LDADD = libmirt.la
 examples_arena_map_isolates_LDFLAGS = -no-install
 
 dist_bin_SCRIPTS = examples/arena-map/mirt-arena-map
+dist_man_MANS += examples/arena-map/mirt-arena-map.1
 EXTRA_DIST += examples/arena-map/README

@@ -5,7 +5,7 @@
 AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)'; export top_srcdir; \
 	top_builddir='$(abs_top_builddir)'; export top_builddir; \
-	CC='$(CC)'; export CC; \
+	CC='$(CC)'; export CC; CXX='$(CXX)'; export CXX; \
 	SANITIZER='$(enable_sanitizer)'; export SANITIZER; \
 	if test '$(enable_sanitizer)' != no; then CK_FORK=no; export CK_FORK; fi; \
 	LISP32='$(abs_top_builddir)/examples/lisp/lisp32$(EXEEXT)'; export LISP32; \
@@ -138,6 +138,7 @@ test_scripts = tests/test_override.sh tests/test_lisp.sh tests/test_ref_code.sh 
 	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_threads.sh \
 	tests/test_doc.sh \
 	tests/test_fast_path.sh \
+	tests/test_install.sh \
 	tests/test_bench.sh
 EXTRA_DIST += $(test_scripts) \
 	tests/override/database.sql \
@@ -160,6 +161,10 @@ TESTS += $(check_PROGRAMS) tests/test_lisp.sh tests/test_ref_code.sh \
 	tests/test_arena_map.sh tests/test_green_threads.sh tests/test_threads.sh \
 	tests/test_doc.sh \
 	tests/test_fast_path.sh
+# What is installed is the same under a sanitizer, whose own libraries programs would need then.
+if !SANITIZER
+TESTS += tests/test_install.sh
+endif
 # A sanitizer's own malloc must come first, so what is preloaded cannot be tested beside it.
 if OVERRIDE
 if !SANITIZER

@@ -396,6 +396,30 @@ START_TEST(too_large_an_arena) {
 }
 END_TEST
 
+/* What Koka's runtime counts on: all of 16 GiB, and no more, are on both sides of the middle,
+ * and the first block is not far from the start. */
+START_TEST(arena_of_16_gib) {
+  mi_arena_id_t arena;
+  ck_assert_int_eq(mi_reserve_os_memory_ex(ARENA_SIZE, false, true, true, &arena), 0);
+  size_t size = 0;
+  const char *base = mi_arena_area(arena, &size);
+  ck_assert_ptr_nonnull(base);
+  ck_assert_uint_eq(size, ARENA_SIZE);
+  mi_heap_t *heap = mi_heap_new_in_arena(arena);
+  ck_assert_ptr_nonnull(heap);
+  for (size_t block_size = 8; block_size <= (size_t)64 << 20; block_size *= 2) {
+    const char *block = mi_heap_zalloc(heap, block_size);
+    ck_assert_ptr_nonnull(block);
+    ck_assert(block >= base && block + block_size <= base + size);
+    ck_assert_uint_eq((uintptr_t)block % 16, 0);
+    mi_free((void *)block);
+  }
+  mi_heap_delete(heap);
+  ck_assert_int_eq(mirt_arena_destroy(arena), 0);
+  assert_no_errors();
+}
+END_TEST
+
 START_TEST(double_free) {
   object_t *object = new_object(2), *other = new_object(2);
   mi_free(object);
@@ -498,6 +522,7 @@ static Suite *koka_suite(void) {
   tcase_add_test(test, exhaustion);
   test = case_begin(suite, "none");
   tcase_add_test(test, too_large_an_arena);
+  tcase_add_test(test, arena_of_16_gib);
   return suite;
 }
 

@@ -9,10 +9,14 @@
  *   struct my_cage {};                                    // stands for a cage
  *   mirt::cage<my_cage> cage;                             // reserves it
  *   mirt::heap heap(cage);
- *   std::map<int, int, std::less<int>, mirt::ref_allocator<std::pair<const int, int>, my_cage>>
- *       map(heap.refs<std::pair<const int, int>, my_cage>());
+ *   using allocator = mirt::ref_allocator<std::pair<const int, int>, my_cage>;
+ *   auto map = heap.make<std::map<int, int, std::less<int>, allocator>>(allocator(heap.get()));
+ *   (*map)[1] = 2;
  *
- * Containers that take what allocators call a pointer as it is, all those of libc++ and of
+ * The map itself lies in the cage, since its nodes refer to it. A reference is never made to what is
+ * not in the cage, so with libc++ some functions are out of bounds that make one to what lies on the
+ * stack: insert(position, const value&) of std::vector, where emplace does, and remove and
+ * unique of std::list. A debug build asserts it. Containers that take what allocators call a pointer as it is, all those of libc++ and of
  * libstdc++ from GCC 15 on, store references in their nodes. Older ones of libstdc++ do so
  * in std::vector only; their nodes insist on plain pointers, and do not compile with others.
  *
@@ -356,6 +360,28 @@ class heap : detail::pinned {
     return ref_allocator<T, Cage>(heap_);
   }
 
+  /* Construct an object in the heap. A container with references has to lie in the cage itself
+   * if its nodes refer to it, as those of std::map, std::list and std::unordered_map do.
+   * release() of what is returned leaves it to the end of the heap, which calls no destructor.
+   * Throws std::bad_alloc, and what the constructor does. */
+  template <class T, class... Arguments>
+  [[nodiscard]] auto make(Arguments&&... arguments) {
+    struct end {
+      void operator()(T* object) const noexcept {
+        object->~T();
+        mi_free(object);
+      }
+    };
+    struct free_only {
+      void operator()(void* memory) const noexcept { mi_free(memory); }
+    };
+    std::unique_ptr<void, free_only> memory(mi_cxx::insist(
+        [this]() { return mi_heap_malloc_aligned(heap_, sizeof(T), alignof(T)); }));
+    T* const object = ::new (memory.get()) T(std::forward<Arguments>(arguments)...);
+    (void)memory.release();
+    return std::unique_ptr<T, end>(object);
+  }
+
 #if defined(MIRT_HAS_PMR)
   /* For the containers of std::pmr; see mirt/pmr.hpp. */
   std::pmr::memory_resource* resource() noexcept { return &resource_; }
@@ -600,7 +626,9 @@ class root {
     link_.link(of.link_.roots);
   }
   root(mutator<Cage>& of, ref<T, Cage> object) noexcept : root(of, object.get()) {}
-  root(const root& other) noexcept {
+  /* Throws nothing; but what says so, libstdc++ moves in memory as if nobody else knew where it is
+   * (__restrict), which the roots beside it do. */
+  root(const root& other) noexcept(false) {
     link_.object = other.link_.object;
     link_.link(*other.link_.next);
   }
@@ -619,7 +647,7 @@ class root {
   operator ref<T, Cage>() const noexcept { return ref<T, Cage>(get()); }
 
  private:
-  detail::root_link link_;
+  mutable detail::root_link link_; /* roots beside it change it, of a const one too */
 };
 
 /* Allocate an object and construct it; returns null without memory. Whatever the constructor throws

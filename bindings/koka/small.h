@@ -60,9 +60,8 @@ static inline bool small_begin(mirt_runtime_t *runtime) {
  *   size     bytes, 0 to SMALL_MAX
  * Returns the block, its contents undefined, aligned to 8 bytes, or NULL, reported as by
  * mirt_new: ENOMEM without memory, or when the budget's hard limit is reached. With a constant
- * size that is nine instructions on x86-64 (eight where the compiler may use BMI1): load the cell's
- * offset and the word, test it, clear its lowest bit, store it, and add the block's distance to the
- * group's address. */
+ * size that is eleven instructions on x86-64, of which three load (the cell's offset, its word, its
+ * group) and one stores; all but the first access one line of the cache. */
 static inline void *small_malloc(mirt_mutator_t *mutator, size_t size) {
   const size_t words = size <= 16 ? 2 : (size + 7) / 8;
   mirt_cell_t *cell = (mirt_cell_t *)((char *)mutator + small_sizes.cell[words]);

@@ -13,7 +13,9 @@
 #include "../../../tests/bench/bench.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../small.h"
 
@@ -77,6 +79,15 @@ enum { in_caches = 10000, chunk = 1000, table = 1 << 19 };
 
 static uint64_t sum; /* of what the blocks hold, so that each is written and read */
 
+/* Memory that the process has. */
+static size_t resident_bytes(void) {
+  unsigned long pages;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL || fscanf(file, "%*u %lu", &pages) != 1) bench_fail("no statm");
+  fclose(file);
+  return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 static inline void *fill(void *block, uint64_t i) {
   if (block == NULL) bench_fail("no memory");
   *(uint64_t *)block = i;
@@ -126,7 +137,11 @@ static inline void *fill(void *block, uint64_t i) {
     print_each("allocate 1000, free 1000", clock_nanoseconds() - start, most); \
     void **many = array_map(table, sizeof *many); \
     struct random random = random_seed(1); \
+    memset(many, 0, table * sizeof *many); \
+    const size_t before = resident_bytes(); \
     for (size_t i = 0; i < table; i++) many[i] = fill(allocate24, i); \
+    print_figure("memory for 24 bytes", "bytes", \
+                 (double)(resident_bytes() - before) / (double)table); \
     start = clock_nanoseconds(); \
     for (size_t i = 0; i < most / 4; i++) { \
       const size_t k = random_below(&random, table); \
