@@ -107,14 +107,31 @@ if [ "${SANITIZER:-no}" = no ] && (ulimit -v 8388608) 2>/dev/null; then
   done
 fi
 
-for arguments in none 999 '20000 20000' --large; do
-  # shellcheck disable=SC2086
-  run koka-calls $arguments
-  if [ "$code" -ne 2 ] || [ -s "$work/out" ] || ! grep -q '^usage: ' "$work/err"; then
-    fail "koka-calls $arguments" "exit code $code instead of 2, or not the message"
+# Both builds print the same, few elements or many.
+for count in 1000 200000; do
+  if run koka-calls $count && [ "$code" -eq 0 ] && cp "$work/out" "$work/wanted" &&
+    run koka-inline $count && [ "$code" -eq 0 ] && cmp -s "$work/out" "$work/wanted"; then
+    ok "both print the same, $count elements"
   else
-    ok "koka-calls $arguments is refused"
+    fail "both print the same, $count elements" "exit code $code, or they differ"
   fi
+done
+
+# refuse program argument...
+refuse() {
+  run "$@"
+  if [ "$code" -ne 2 ] || [ -s "$work/out" ] || ! grep -q '^usage: ' "$work/err"; then
+    fail "$*" "exit code $code instead of 2, or not the message"
+  else
+    ok "$* is refused"
+  fi
+}
+
+for program in koka-calls koka-inline; do
+  for argument in none 0 -5 999 10000001 '' '1000 x' --smaller; do
+    refuse "$program" "$argument"
+  done
+  refuse "$program" 20000 20000
 done
 
 echo "$((passed + failed)) checked, $failed failed"

@@ -579,7 +579,9 @@ class type : detail::pinned {
     (set_slot(map, detail::offset_of<T>(members) / slot_size), ...);
     options.name = name;
     options.size = sizeof(T);
+    constexpr std::size_t unit = std::size_t(1) << detail::shift_of<Cage>::value;
     options.alignment = alignof(T) > 8 ? alignof(T) : 8;
+    if (options.alignment < unit) options.alignment = unit;
     if (sizeof...(members) != 0) {
       options.slot_size = slot_size;
       options.map = map;

@@ -5,7 +5,9 @@
  * handed out before goes back to that one.
  *
  * CPython allocates in three domains: "raw", which needs no GIL, "mem" for buffers, and "object".
- * Each thread that allocates gets a heap of its own for each; a block is freed by whoever has it.
+ * Each thread that allocates gets a heap of its own for each; a block is freed by whoever has it. So
+ * a thread that binds a mutator (mirt/mutator.h) does so before it first allocates in CPython, or
+ * runs no Python while it is bound: the heaps belong to the owner that was current then.
  *
  *   mirt_python_install(NULL);
  *   PyImport_AppendInittab("mirt", mirt_python_module);   // if scripts should see it
