@@ -106,3 +106,16 @@ libmirt_malloc_la_CPPFLAGS = $(AM_CPPFLAGS) -DMIRT_OVERRIDE=1
 libmirt_malloc_la_CFLAGS = $(AM_CFLAGS) $(MIRT_OVERRIDE_CFLAGS)
 libmirt_malloc_la_LIBADD = $(core_libraries)
 libmirt_malloc_la_LDFLAGS = -module -shared -avoid-version $(NODELETE_LDFLAGS)
+
+# A static library hides nothing: a program with a function or variable named like one of ours
+# would not link. So the installed one has a single object, whose hidden names are local.
+install-exec-hook:
+	archive='$(DESTDIR)$(libdir)/libmirt.a'; \
+	if test -n '$(OBJCOPY)' && test -f "$$archive"; then \
+	  $(CC) -nostdlib -r -o libmirt-hidden.o -Wl,--whole-archive "$$archive" \
+	    -Wl,--no-whole-archive && \
+	  $(OBJCOPY) --localize-hidden libmirt-hidden.o && \
+	  rm -f "$$archive" && $(AR) cr "$$archive" libmirt-hidden.o && \
+	  $(RANLIB) "$$archive"; \
+	  code=$$?; rm -f libmirt-hidden.o; exit $$code; \
+	fi

@@ -1,5 +1,6 @@
-/* bindings/koka: boxes, counts, reuse in place, sharing between threads, a full arena, and,
- * with KOKA_INLINE, small blocks without a call. Whatever is built is dropped, and no block is left.
+/* bindings/koka: boxes, counts, reuse in place, sharing between threads, a full arena,
+ * and, with KOKA_INLINE, small blocks without a call. Whatever is built is dropped, and
+ * no block is left.
  */
 #include "test.h"
 
@@ -359,8 +360,8 @@ START_TEST(exhaustion) {
   for (int key = 0; key < 37; key++) tree = tree_insert(&context, tree, key, -key);
   ck_assert_int_eq(tree_sum(tree), -36 * 37 / 2);
 
-  /* There is room for so many nodes, and no more: copying the way down fails there, or the
-   * leaf does, and what the copy took over is dropped. */
+  /* There is room for so many nodes, and no more: copying the way down fails there, or
+   * the leaf does, and what the copy took over is dropped. */
   static object_t *nodes[(4 << 20) / 16];
   size_t node_count = 0;
   for (object_t *node; (node = object_new(&context, NODE, 4)) != NULL;) {
@@ -396,8 +397,8 @@ START_TEST(too_large_an_arena) {
 }
 END_TEST
 
-/* What Koka's runtime counts on: all of 16 GiB, and no more, are on both sides of the middle,
- * and the first block is not far from the start. */
+/* What Koka's runtime counts on: all of 16 GiB, and no more, are on both sides of the
+ * middle, and blocks lie there whole. */
 START_TEST(arena_of_16_gib) {
   mi_arena_id_t arena;
   ck_assert_int_eq(mi_reserve_os_memory_ex(ARENA_SIZE, false, true, true, &arena), 0);
@@ -486,6 +487,8 @@ START_TEST(small_blocks_beside_a_heap) {
   ck_assert_ptr_nonnull(heap);
   memset(block, 7, 40);
   ck_assert(!mi_heap_contains_block(heap, block));
+  ck_assert_ptr_nonnull(mi_heap_of(block));
+  ck_assert_ptr_ne(mi_heap_of(block), heap);
   block = mi_heap_realloc(heap, block, 4000);
   ck_assert_ptr_nonnull(block);
   ck_assert(bytes_are(block, 40, 7));

@@ -88,7 +88,8 @@ static box_t new_node(context_t *context, int32_t key, int32_t value) {
   return box_object(node);
 }
 
-/* Down to the place of the key, with a copy of each node on the way that others refer to. */
+/* Down to the place of the key, with a copy of each node on the way that others refer
+ * to. */
 box_t tree_insert(context_t *context, box_t tree, int32_t key, int32_t value) {
   box_t *here = &tree;
   while (*here != EMPTY) {

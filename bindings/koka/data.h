@@ -1,8 +1,8 @@
 /* data.h - lists and search trees, as a functional program has them.
  *
- * Invariant: a function takes over the references it is given, unless it says that it borrows
- * them, and gives one to what it returns. What it takes apart and is unique, it builds its
- * result from: a program without mutation that changes memory in place.
+ * Invariant: a function takes over the references it is given, unless it says that it
+ * borrows them, and gives one to what it returns. What it takes apart and is unique, it
+ * builds its result from: a program without mutation that changes memory in place.
  *
  * Where memory is short, a function returns `failed`, having dropped what it was given.
  *
@@ -26,7 +26,8 @@ box_t list_cons(context_t *context, int32_t element, box_t rest);
 /* 0, 1, ... count - 1. */
 box_t list_of(context_t *context, int32_t count);
 
-/* Each element replaced by what the function makes of it; reversed; one after the other. */
+/* Each element replaced by what the function makes of it; reversed; one after the
+ * other. */
 box_t list_map(context_t *context, box_t list, map_function *function);
 box_t list_reverse(context_t *context, box_t list);
 

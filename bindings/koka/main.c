@@ -1,5 +1,6 @@
-/* main.c - what programs in Koka do with memory: lists and trees that are built, mapped, shared,
- * and dropped, by two threads. Ends with 0 if every sum is right and no object is left.
+/* main.c - what programs in Koka do with memory: lists and trees that are built, mapped,
+ * shared, and dropped, by two threads. Ends with 0 if every sum is right and no object is
+ * left.
  *
  * usage: koka-calls | koka-inline [--small | COUNT]
  *   --small  see what happens where the arena is full

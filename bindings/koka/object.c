@@ -85,8 +85,8 @@ static bool is_last(object_t *object) {
   return (int)AO_int_fetch_and_add1_full(&object->count) == -1;
 }
 
-/* A dead object's count is the link of a list of those whose fields have to be dropped yet: so
- * a list of any length is dropped without recursion, and without memory. */
+/* A dead object's count is the link of a list of those whose fields have to be dropped
+ * yet: so a list of any length is dropped without recursion, and without memory. */
 void box_drop(context_t *context, box_t box) {
   if (!is_object(box)) return;
   object_t *object = unbox_object(box);
@@ -121,8 +121,8 @@ object_t *take_apart(context_t *context, object_t *object) {
 /* ---- sharing ---- */
 
 /* Going down the fields, with the way back in the fields themselves, turned around: no
- * recursion here either. (Pointer reversal: Schorr, Waite 1967.) How far an object has been looked at
- * is in its tag's upper half meanwhile. */
+ * recursion here either. (Pointer reversal: Schorr, Waite 1967.) How far an object has
+ * been looked at is in its tag's upper half meanwhile. */
 void box_share(box_t box) {
   if (!is_object(box) || object_count(unbox_object(box)) < 0) return;
   const box_t none = box_int(0);

@@ -1,15 +1,17 @@
-/* object.h - objects with reference counts and 32-bit boxes, in the shape of Koka's runtime.
+/* object.h - objects with reference counts and 32-bit boxes, in the shape of Koka's
+ * runtime.
  *
- * Invariant: a box is a small integer (odd) or names an object (even): the signed distance of
- * the object to the middle of an arena of 16 GiB, divided by 4, which a 32-bit word holds. An
- * object is freed by whoever drops the last reference, with all that only it referred to. What
- * more than one thread can reach has a negative count, changed by atomic operations; all
- * else has the number of further references, so 0 is unique, and unique objects are used
- * again in place. (Reference counting with reuse: Reinking, Xie, de Moura, Leijen 2021.)
+ * Invariant: a box is a small integer (odd) or names an object (even): the signed
+ * distance of the object to the middle of an arena of 16 GiB, divided by 4, which a
+ * 32-bit word holds. An object is freed by whoever drops the last reference, with all
+ * that only it referred to. What more than one thread can reach has a negative count,
+ * changed by atomic operations; all else has the number of further references, so 0 is
+ * unique, and unique objects are used again in place. (Reference counting with reuse:
+ * Reinking, Xie, de Moura, Leijen 2021.)
  *
- * The same sources are built twice. With KOKA_INLINE an allocation is a few instructions in
- * the place of a call (small.h), in a runtime whose cage is that arena. Without, only functions of
- * mimalloc.h are used, so that the program runs on mimalloc as well.
+ * The same sources are built twice. With KOKA_INLINE an allocation is a few instructions
+ * in the place of a call (small.h), in a runtime whose cage is that arena. Without, only
+ * functions of mimalloc.h are used, so that the program runs on mimalloc as well.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -53,8 +55,8 @@ typedef struct context_s {
 /* The middle of the arena, the same for the whole process. */
 extern uintptr_t arena_middle;
 
-/* Once, at the start: reserve the arena. size is ARENA_SIZE, or less to see how it is to run
- * short. Returns false when the addresses cannot be had. */
+/* Once, at the start: reserve the arena. size is ARENA_SIZE, or less to see how it is to
+ * run short. Returns false when the addresses cannot be had. */
 bool koka_begin(size_t size);
 
 /* Give everything back. Returns false when a context is still there. */
@@ -95,7 +97,8 @@ static inline void *allocate(context_t *context, size_t size) {
 #endif
 static inline void release(object_t *object) { mi_free(object); }
 
-/* A new, unique object, its fields not set; NULL without memory. fields up to FIELDS_MAX. */
+/* A new, unique object, its fields not set; NULL without memory. fields up to
+ * FIELDS_MAX. */
 static inline object_t *object_new(context_t *context, uint16_t tag, uint16_t fields) {
   object_t *object = allocate(context, sizeof(object_t) + fields * sizeof(box_t));
   if (object == NULL) return NULL;
@@ -130,13 +133,13 @@ static inline box_t box_dup(box_t box) {
 /* One reference less; the last one frees. */
 void box_drop(context_t *context, box_t box);
 
-/* The object has been taken apart, and its fields are now somebody else's. If it is unique,
- * returns it to be used again for a new object of as many fields; else NULL, with a reference to
- * each field for the new owner. */
+/* The object has been taken apart, and its fields are now somebody else's. If it is
+ * unique, returns it to be used again for a new object of as many fields; else NULL, with
+ * a reference to each field for the new owner. */
 object_t *take_apart(context_t *context, object_t *object);
 
-/* Before another thread sees it: what the box leads to is counted by atomic operations from now on.
- * It is this thread's alone until then. */
+/* Before another thread sees it: what the box leads to is counted by atomic operations
+ * from now on. It is this thread's alone until then. */
 void box_share(box_t box);
 
 #endif /* KOKA_OBJECT_H */

@@ -1,12 +1,12 @@
-/* The benchmark of small blocks: allocating and freeing them as a runtime that counts references
- * does. Prints its figures, for one of
+/* The benchmark of small blocks: allocating and freeing them as a runtime that counts
+ * references does. Prints its figures, for one of
  *
  *   small inline   small_malloc of bindings/koka/small.h, and mi_free
  *   small mirt     mi_heap_malloc_small and mi_free of the mirt it is linked with
  *   small PATH     the same of a library that is loaded, mimalloc for instance
  *
- * Blocks have sizes that the compiler knows, as those of constructors: 16 bytes for a list's
- * cell, 24 for a tree's node.
+ * Blocks have sizes that the compiler knows, as those of constructors: 16 bytes for a
+ * list's cell, 24 for a tree's node.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -55,7 +55,8 @@ static void find_function(void *handle, const char *name, void *function) {
   memcpy(function, &address, sizeof address);
 }
 
-/* Called through pointers either way: that costs a call what a shared library's table does. */
+/* Called through pointers either way: that costs a call what a shared library's table
+ * does. */
 static void library_begin(const char *path) {
   void *handle =
       path == NULL ? RTLD_DEFAULT : dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
@@ -94,8 +95,8 @@ static inline void *fill(void *block, uint64_t i) {
   return block;
 }
 
-/* Both sides run the same code. Figures are for a block: allocated, and freed where that is
- * timed too. */
+/* Both sides run the same code. Figures are for a block: allocated, and freed where that
+ * is timed too. */
 #define DEFINE_LOOPS(side, allocate16, allocate24, zallocate24, release) \
   static void side##_run(size_t most) { \
     static void *blocks[in_caches]; \
