@@ -228,6 +228,7 @@ struct area {
   bool memory_is_zero;
   mirt_cage_t *cage;
   size_t heaps;     /* bound to it */
+  bool is_ending;   /* no more heaps are bound to it, so that it can be destroyed */
   atomic_word live; /* blocks of such heaps */
 };
 
@@ -806,6 +807,7 @@ static void area_make(struct area *area) {
                                     &area->id);
   }
   if (error != 0) fail("an arena cannot be made: %s", strerror(error));
+  area->is_ending = false;
   count(ARENAS_MADE);
 }
 
@@ -853,8 +855,9 @@ static void make_or_destroy_area(void) {
   pthread_mutex_lock(&area->lock);
   if (area->kind == NO_AREA) {
     area_make(area);
-  } else if (area->heaps == 0) {
-    area_destroy(area, false);
+  } else {
+    area->is_ending = true;
+    if (area->heaps == 0) area_destroy(area, false);
   }
   pthread_mutex_unlock(&area->lock);
 }
@@ -872,7 +875,7 @@ static mi_heap_t *heap_make(struct record *record) {
 static mi_heap_t *heap_make_in_area(struct record *record, struct area *area) {
   mi_heap_t *heap = NULL;
   pthread_mutex_lock(&area->lock);
-  if (area->kind != NO_AREA) {
+  if (area->kind != NO_AREA && !area->is_ending) {
     record->arena = area->id;
     record->area = area;
     heap = heap_make(record);

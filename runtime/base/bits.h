@@ -13,6 +13,9 @@
  * or promises nothing if they do. */
 #define reads_what_may_change __attribute__((no_sanitize("thread")))
 
+/* Part of its caller everywhere, also of one that reads what may change. */
+#define inlined_always inline __attribute__((always_inline))
+
 /* A function off the fast path: kept out of line so that it costs its caller nothing. */
 #define cold_function __attribute__((noinline, cold))
 

@@ -106,12 +106,12 @@ bool pages_for_each_from(struct arena *arena, size_t slice, page_function *f,
                          void *argument);
 
 /* The index of the block that p points into. */
-static inline size_t page_block_index(const struct page *page, const void *p) {
+static inlined_always size_t page_block_index(const struct page *page, const void *p) {
   const uint128 product = (uint128)((uintptr_t)p - page->start) * page->reciprocal;
   return (size_t)(product >> 64);
 }
 
-static inline void *page_block(const struct page *page, size_t index) {
+static inlined_always void *page_block(const struct page *page, size_t index) {
   return (void *)(page->start + index * page->block_size);
 }
 

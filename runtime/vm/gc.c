@@ -345,8 +345,8 @@ static void fill_dead(struct collection *collection, void *object) {
 
 /* What is needed of a page that comes soon is in the caches by then. Inline, or the compiler
  * finds that it does nothing. */
-__attribute__((always_inline)) static inline void prefetch_page(const struct arena *arena,
-                                                                const struct page *page) {
+static inlined_always void prefetch_page(const struct arena *arena,
+                                         const struct page *page) {
   const size_t slice = page_slice_index(page) + PREFETCH_PAGES;
   if (slice + PREFETCH_PAGES >= arena->slice_count) return;
   const struct page *next = &arena->pages[slice];

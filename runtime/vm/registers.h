@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/bits.h"
+
 #define REGISTERS_MAX ((size_t)64) /* at least what setjmp saves, in words */
 
 _Static_assert(sizeof(jmp_buf) <= REGISTERS_MAX * sizeof(uintptr_t), "there is room");
@@ -18,8 +20,7 @@ _Static_assert(sizeof(jmp_buf) <= REGISTERS_MAX * sizeof(uintptr_t), "there is r
 /* Save the registers that a function keeps for its caller. Inline, so that they are those of the
  * function it stands in. (Not by setjmp where we know better: the C library scrambles some of what
  * that saves.) */
-__attribute__((always_inline)) static inline void
-registers_save(uintptr_t registers[REGISTERS_MAX]) {
+static inlined_always void registers_save(uintptr_t registers[REGISTERS_MAX]) {
 #if defined(__x86_64__)
   memset(registers, 0, REGISTERS_MAX * sizeof registers[0]);
   __asm__ volatile("movq %%rbx, 0(%0)\n\tmovq %%rbp, 8(%0)\n\tmovq %%r12, 16(%0)\n\t"

@@ -117,8 +117,7 @@ copy_frame(struct thread_stack *stack, const volatile uintptr_t *frame) {
 }
 
 /* With the lock, in a function that the thread has called to stop. */
-__attribute__((always_inline)) static inline void
-note_stack(mirt_safepoint_t *safepoint) {
+static inlined_always void note_stack(mirt_safepoint_t *safepoint) {
   struct thread_stack *stack = *find_own_stack(safepoint);
   if (stack == NULL) return;
   registers_save(stack->registers);
