@@ -186,6 +186,8 @@ check '-E without PYTHONMALLOC' env PYTHONMALLOC=malloc "$mirt" -bE -c 'import m
 assert mirt.installed'
 check '-W and -X take an argument' env PYTHONMALLOC=malloc "$mirt" -W ignore::E -X E -c \
   'import mirt; assert not mirt.installed'
+check '--check-hash-based-pycs takes one' env PYTHONMALLOC=malloc "$mirt" \
+  --check-hash-based-pycs default -E -c 'import mirt; assert mirt.installed'
 
 name='-X mirt-report'
 run mirt "$mirt" -X mirt-report -c 'print(1)'

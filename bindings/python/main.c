@@ -19,7 +19,11 @@ struct choice {
 /* The options before the script, -c or -m: -E and -I turn off the environment. */
 static void read_options(int argc, char **argv, bool *uses_environment, bool *is_dev) {
   for (int i = 1; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-    if (argv[i][1] == '-') continue;
+    if (strcmp(argv[i], "--") == 0) return;
+    if (argv[i][1] == '-') {
+      if (strcmp(argv[i], "--check-hash-based-pycs") == 0) i++; /* it has a value */
+      continue;
+    }
     for (const char *option = &argv[i][1]; *option != '\0'; option++) {
       if (*option == 'c' || *option == 'm') return;
       if (*option == 'E' || *option == 'I') *uses_environment = false;

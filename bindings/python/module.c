@@ -273,6 +273,7 @@ static int add_difference(PyObject *list, PyObject *key, PyObject *old, PyObject
   return error;
 }
 
+/* Nobody else has the dictionaries: a key that is compared may run any code. */
 static int add_differences(PyObject *list, PyObject *old, PyObject *new) {
   PyObject *key, *value;
   for (Py_ssize_t i = 0; PyDict_Next(new, &i, &key, &value);) {
@@ -302,9 +303,14 @@ static PyObject *module_compare(PyObject *self, PyObject *arguments) {
     return NULL;
   }
   PyObject *list = PyList_New(0);
-  if (list == NULL) return NULL;
-  if (add_differences(list, old, new) != 0 || PyList_Sort(list) != 0) {
-    Py_DECREF(list);
+  old = PyDict_Copy(old);
+  new = PyDict_Copy(new);
+  const bool is_made = list != NULL && old != NULL && new != NULL &&
+                       add_differences(list, old, new) == 0 && PyList_Sort(list) == 0;
+  Py_XDECREF(old);
+  Py_XDECREF(new);
+  if (!is_made) {
+    Py_XDECREF(list);
     return NULL;
   }
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {

@@ -107,6 +107,21 @@ class Snapshots(unittest.TestCase):
             with self.subTest(wrong), self.assertRaises(TypeError):
                 mirt.compare(*wrong)
 
+    def test_compare_with_keys_that_run_code(self):
+        class Clears:
+            def __hash__(self):
+                return hash(("object", 16))
+
+            def __eq__(self, other):
+                new.clear()
+                return False
+
+        old = {Clears(): (1, 16)}
+        new = {("object", 16): (1, 16), ("object", 32): (1, 32)}
+        with self.assertRaises(TypeError):
+            mirt.compare(old, new)
+        self.assertEqual(new, {})
+
 
 if __name__ == "__main__":
     unittest.main()
