@@ -215,6 +215,25 @@ demo() {
   exec make --no-print-directory -C build demo
 }
 
+# each_tree COMMAND: call it with the arguments of check_tree for each of the four.
+each_tree() {
+  "$1" build '' CC=gcc CXX=g++ --enable-werror
+  # A minute less: C++ with a sanitizer, optimised and with all symbols, takes that long to compile.
+  "$1" build-asan '' CC=gcc CXX=g++ 'CXXFLAGS=-O1 -g1' --enable-sanitizer=address \
+    --enable-debug
+  "$1" build-tsan '' CC=gcc CXX=g++ 'CXXFLAGS=-O1 -g1' --enable-sanitizer=thread
+  # The scripts have run with gcc; they do not depend on the compiler.
+  # shellcheck disable=SC2016 # expanded by make
+  "$1" build-clang '$(check_PROGRAMS)' CC=clang CXX=clang++ --enable-werror
+}
+
+# What is configured alone keeps one core busy. If it fails, check_tree says so.
+configure_ahead() {
+  tree=$1
+  shift 2
+  configure_tree "$tree" "$@" &
+}
+
 check() {
   # shellcheck disable=SC2086 # a list of package names
   need_packages $packages_check
@@ -222,14 +241,9 @@ check() {
   python=$(pkg-config --modversion python3-embed)
   ! command -v apt-get >/dev/null 2>&1 || need_packages "libpython$python-testsuite"
   generate
-  check_tree build '' CC=gcc CXX=g++ --enable-werror
-  # A minute less: C++ with a sanitizer, optimised and with all symbols, takes that long to compile.
-  check_tree build-asan '' CC=gcc CXX=g++ 'CXXFLAGS=-O1 -g1' --enable-sanitizer=address \
-    --enable-debug
-  check_tree build-tsan '' CC=gcc CXX=g++ 'CXXFLAGS=-O1 -g1' --enable-sanitizer=thread
-  # The scripts have run with gcc; they do not depend on the compiler.
-  # shellcheck disable=SC2016 # expanded by make
-  check_tree build-clang '$(check_PROGRAMS)' CC=clang CXX=clang++ --enable-werror
+  each_tree configure_ahead
+  wait
+  each_tree check_tree
   printf '%s passed, %s failed\n' "$passed" "$failed"
   [ "$failed" -eq 0 ]
 }

@@ -111,10 +111,8 @@ scripts() {
   for script in *.lisp; do
     input=/dev/null
     output_of "$1 ${script%.lisp}" "$script" "$1"
-    # The Lisp has one thread: ThreadSanitizer would only take ten times as long over this.
-    [ "${SANITIZER:-no}" = thread ] ||
-      output_of "$1 ${script%.lisp} collecting" "$script" "$1" \
-        "--gc-every=$(every "$script")"
+    output_of "$1 ${script%.lisp} collecting" "$script" "$1" \
+      "--gc-every=$(every "$script")"
   done
 }
 
@@ -136,9 +134,8 @@ bad_scripts() {
   for script in *.lisp; do
     input=/dev/null
     error_of "$1 bad/${script%.lisp}" "$script" "$1"
-    [ "${SANITIZER:-no}" = thread ] ||
-      error_of "$1 bad/${script%.lisp} collecting" "$script" "$1" \
-        "--gc-every=$(every "$script")"
+    error_of "$1 bad/${script%.lisp} collecting" "$script" "$1" \
+      "--gc-every=$(every "$script")"
   done
 }
 
