@@ -105,7 +105,7 @@ struct place {
 
   /* The largest but one slice: the address behind the last object must not look like null. */
   static mirt_cage_options_t options(std::size_t size) noexcept {
-    const std::size_t most = ((std::size_t)1 << (32 + shift_of<Cage>::value)) -
+    const std::size_t most = (std::size_t(1) << (32 + shift_of<Cage>::value)) -
                              2 * mi_arena_min_alignment();
     mirt_cage_options_t options = {};
     options.shift = shift_of<Cage>::value;
