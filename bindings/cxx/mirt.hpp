@@ -13,12 +13,13 @@
  *   auto map = heap.make<std::map<int, int, std::less<int>, allocator>>(allocator(heap.get()));
  *   (*map)[1] = 2;
  *
- * The map itself lies in the cage, since its nodes refer to it. A reference is never made to what is
- * not in the cage, so with libc++ some functions are out of bounds that make one to what lies on the
- * stack: insert(position, const value&) of std::vector, where emplace does, and remove and
- * unique of std::list. A debug build asserts it. Containers that take what allocators call a pointer as it is, all those of libc++ and of
- * libstdc++ from GCC 15 on, store references in their nodes. Older ones of libstdc++ do so
- * in std::vector only; their nodes insist on plain pointers, and do not compile with others.
+ * The map itself lies in the cage, since its nodes refer to it. A reference is never made
+ * to what is not in the cage, so with libc++ some functions are out of bounds that make one
+ * to what lies on the stack: insert(position, const value&) of std::vector, where emplace
+ * does, and remove and unique of std::list. A debug build asserts it. Containers that take
+ * what allocators call a pointer as it is, all those of libc++ and of libstdc++ from GCC 15
+ * on, store references in their nodes. Older ones of libstdc++ do so in std::vector only;
+ * their nodes insist on plain pointers, and do not compile with others.
  *
  * A runtime gives objects to a collector:
  *

@@ -42,8 +42,8 @@ mi_decl_export int mirt_arena_destroy(mi_arena_id_t arena_id);
  *         {"slice": 9, "count": 3, "state": "purged"}, ...]}]}
  *
  * "used" and "committed" are in slices; "committed" counts those that may be touched and
- * have not been purged. Runs cover all slices in order. A run is either one page, with its tag and the
- * size of its blocks in bytes, or slices next to each other in the same state:
+ * have not been purged. Runs cover all slices in order. A run is either one page, with its
+ * tag and the size of its blocks in bytes, or slices next to each other in the same state:
  *   "page"       a page with free blocks, or the one that its heap allocates from
  *   "full"       a page in which its heap found none any more, or that of one large block
  *   "abandoned"  a page with live blocks whose heap has gone

@@ -58,8 +58,9 @@ typedef struct mirt_gc_stats_s {
 } mirt_gc_stats_t;
 
 /* Collect: mark from the roots, clear weak references, sweep, finalize. World stopped; only
- * finalizers, which are called last, may run while it goes on, if the program sees to that. With more markers than one, threads are made for
- * the time of the marking; if the system refuses some, the others do their work.
+ * finalizers, which are called last, may run while it goes on, if the program sees to that.
+ * With more markers than one, threads are made for the time of the marking; if the system
+ * refuses some, the others do their work.
  *   roots, arg  marks the roots, called once, in the calling thread
  *   options     NULL stands for all zeros
  *   stats       receives what was found; may be NULL

@@ -27,8 +27,9 @@ extern "C" {
 typedef struct mirt_mutator_s mirt_mutator_t;
 
 /* Make a mutator, bound to no thread, without heaps; its pages are of the sub-process of the
- * calling thread's current owner. It takes less than 200 bytes; its default heap is made when it first
- * allocates. Returns NULL, with ENOMEM, without memory. Any thread may call it. */
+ * calling thread's current owner. It takes less than 200 bytes; its default heap is made
+ * when it first allocates. Returns NULL, with ENOMEM, without memory. Any thread may call
+ * it. */
 mi_decl_nodiscard mi_decl_export mirt_mutator_t* mirt_mutator_create(void);
 
 /* Make a mutator the current owner of the calling thread. The owner so far, the thread's own

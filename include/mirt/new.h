@@ -58,8 +58,9 @@ mi_decl_export void* mirt_new_slow(mirt_mutator_t* mutator, const mirt_type_t* t
  * Returns the object, its contents undefined, aligned as the type says; or NULL, with ENOMEM
  * through the registered error function, when there is no memory or the budget's hard limit
  * is reached, EINVAL for a type whose objects differ in size or a mutator of another
- * runtime, EPERM when the mutator is not bound to this thread, EBUSY when a collection runs. (Bump and bitmap allocation
- * inline, by cells per type: WebKit's libpas; Go's allocBits.) */
+ * runtime, EPERM when the mutator is not bound to this thread, EBUSY when a collection
+ * runs. (Bump and bitmap allocation inline, by cells per type: WebKit's libpas; Go's
+ * allocBits.) */
 static inline void* mirt_new(mirt_mutator_t* mutator, const mirt_type_t* type) {
 #define MIRT_CELL ((mirt_cell_t*)((char*)mutator + offset))
   uintptr_t offset = type->cell;

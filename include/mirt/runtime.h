@@ -5,7 +5,8 @@
  * refer to each other by 32 bits, or a plain range of addresses. Several runtimes in one
  * process share nothing, but for the numbers of tags (mirt/tag.h): statistics by tag count those
  * of both, where mirt_type_stats does not. The child of a fork can go on with a runtime, whose
- * other mutators are lost there, unless it was forked during a collection. From an empty file to a collected heap:
+ * other mutators are lost there, unless it was forked during a collection. From an empty
+ * file to a collected heap:
  *
  *   mirt_runtime_t* runtime;
  *   mirt_runtime_create(NULL, &runtime);
@@ -123,9 +124,9 @@ mi_decl_nodiscard mi_decl_export mirt_runtime_t* mirt_mutator_runtime(
 mi_decl_export int mirt_budget_set(mirt_runtime_t* runtime, size_t soft, size_t hard);
 
 /* Set the soft limit to the bytes that live now, times percent / 100, but not below least
- * nor above the hard limit, and never to 0: collect again when the heap has grown by so much. To
- * be called after a collection. Returns the new soft limit, or 0, with EINVAL through the registered
- * error function, when runtime is NULL. Any thread may call it. */
+ * nor above the hard limit, and never to 0: collect again when the heap has grown by so
+ * much. To be called after a collection. Returns the new soft limit, or 0, with EINVAL
+ * through the registered error function, when runtime is NULL. Any thread may call it. */
 mi_decl_export size_t mirt_budget_grow(mirt_runtime_t* runtime, unsigned percent,
                                        size_t least);
 
@@ -133,9 +134,9 @@ mi_decl_export size_t mirt_budget_grow(mirt_runtime_t* runtime, unsigned percent
  * file's buffer, say, that an object's finalizer gives back. The limits are looked at when an
  * object is allocated next.
  *   bytes  more, or less where it is negative
- * Returns all that is charged now. Through the registered error function, and without effect: EINVAL
- * when runtime is NULL, less has been charged than is taken back, or more would be than
- * PTRDIFF_MAX. Any thread may call it. */
+ * Returns all that is charged now. Through the registered error function, and without
+ * effect: EINVAL when runtime is NULL, less has been charged than is taken back, or more
+ * would be than PTRDIFF_MAX. Any thread may call it. */
 mi_decl_export size_t mirt_budget_charge(mirt_runtime_t* runtime, ptrdiff_t bytes);
 
 /* What is in a runtime, in bytes. */

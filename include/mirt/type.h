@@ -89,7 +89,8 @@ struct mirt_type_s {
  * Returns NULL, with one line through the registered error function:
  *   EINVAL  an argument is NULL; size is 0 and objects do not differ; alignment is no power
  *           of two, or above 64 KiB; slot_size is not 0, 4 or 8, or 4 without a cage; immediate_value
- *           has bits that immediate_mask has not, or that a slot has not; map or array reach past the size, or the array's slots are not aligned; both slots and a
+ *           has bits that immediate_mask has not, or that a slot has not; map or array
+ *           reach past the size, or the array's slots are not aligned; both slots and a
  *           trace function; tag out of range, or of another type
  *   EBUSY   is_sealed, and the tag has been in use unsealed
  *   ENOSPC  the runtime's type_limit is reached

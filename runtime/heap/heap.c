@@ -133,6 +133,14 @@ struct page *heap_fresh_page(struct cell *cell) {
   return page;
 }
 
+/* Are so many of its blocks free that the cell should have it? Nobody allocates from an
+ * abandoned page, so there are never fewer later. */
+static bool is_worth_adopting(const struct cell *cell, const struct page *page) {
+  uint64_t live[PLANE_SLICE_WORDS];
+  const size_t free = cell->block_count - page_live_blocks(page, live);
+  return free >= (cell->is_short ? 1 : cell->worth);
+}
+
 /* Set an abandoned page aside for the cell if it fits. What is read of it under a state is
  * true if the state is still there when we swap it. */
 static bool set_aside(const struct cell *cell, struct page *page) {
@@ -142,7 +150,7 @@ static bool set_aside(const struct cell *cell, struct page *page) {
          atomic_load_relaxed(&page->kind) ==
              page_kind(cell->heap->tag, cell->block_size, cell->block_offset) &&
          atomic_load_relaxed(&page->subprocess) == (uintptr_t)owner->subprocess &&
-         page_turn_over(page, state, PAGE_VISITED);
+         is_worth_adopting(cell, page) && page_turn_over(page, state, PAGE_VISITED);
 }
 
 static bool is_abandoned(const struct page *page) {
@@ -204,21 +212,17 @@ struct page *heap_adopt_page(struct cell *cell) {
   if (heap->allow_destroy || thread_is_in_pool) return NULL;
   if (atomic_load_relaxed(&tags[heap->tag].holding.abandoned) == 0) return NULL;
   size_t looks = cell->is_short ? SIZE_MAX : ADOPT_LOOKS;
-  struct page *page;
-  while ((page = find_abandoned(cell, &looks)) != NULL) {
-    page_collect(page);
-    const uint32_t free = page_free_count(page);
-    const bool is_worth_it = free >= (cell->is_short ? 1 : cell->worth);
-    if (is_worth_it && cell_add_page(cell, page)) {
-      page->until = cell->block_count - free;
-      page_adopt(page, heap->owner->number);
-      atomic_fetch_add_full(&heap->holding.adopted, 1);
-      return page;
-    }
+  struct page *page = find_abandoned(cell, &looks);
+  if (page == NULL) return NULL;
+  page_collect(page);
+  if (!cell_add_page(cell, page)) {
     page_abandon(page, PAGE_VISITED, NULL, 0);
-    if (is_worth_it) return NULL; /* no memory for a place in the cell */
+    return NULL;
   }
-  return NULL;
+  page->until = cell->block_count - page_free_count(page);
+  page_adopt(page, heap->owner->number);
+  atomic_fetch_add_full(&heap->holding.adopted, 1);
+  return page;
 }
 
 /* ---- the end of a heap ---- */

@@ -32,8 +32,8 @@ struct owner {
   struct owner *next_known; /* all owners: a list that only grows */
 };
 
-/* The calling thread's: an empty heap and a number that no page has until it first allocates, so that the
- * fast paths need no test for that. */
+/* The calling thread's: an empty heap and a number that no page has until it first
+ * allocates, so that the fast paths need no test for that. */
 struct current {
   mi_heap_t *heap;
   struct owner *owner;

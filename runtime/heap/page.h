@@ -36,8 +36,8 @@ struct page_swept {
 struct page_swept page_sweep(struct page *page);
 struct page_swept page_count_marks(const struct page *page);
 
-/* Sweep the page, if it has to be, and move what other threads freed to the free plane. Returns whether there was anything. The
- * owner only, page not resting. */
+/* Sweep the page, if it has to be, and move what other threads freed to the free plane.
+ * Returns whether there was anything. The owner only, page not resting. */
 bool page_collect(struct page *page);
 
 /* Is every block in one of the free planes? */
@@ -95,9 +95,9 @@ void page_adopt(struct page *page, uint32_t owner);
 void page_abandon(struct page *page, uint32_t owner, struct page_chunk *chunk,
                   uint32_t slot);
 
-/* Call f for each page there is, in arenas and of blocks with a mapping of their own, until it
- * returns false; returns whether it never did. f may call anything; a page that others take
- * away meanwhile is left out, or f finds its state changed. */
+/* Call f for each page there is, in arenas and of blocks with a mapping of their own, until
+ * it returns false; returns whether it never did. f may call anything; a page that others
+ * take away meanwhile is left out, or f finds its state changed. */
 bool pages_for_each(page_function *f, void *argument);
 
 /* The same for the pages of one arena, or for those from a slice of it on. */
