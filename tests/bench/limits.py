@@ -435,7 +435,7 @@ def main_memory(program, options):
 def print_small(program, options, complaints):
     rounds = options.rounds or (3 if options.quick else 9)
     by_name = measure({"small": [program, "small"]}, options.allocators, rounds)["small"]
-    figures = ("resident", "private dirty", "peak")
+    figures = ("resident", "private", "peak")
     rows = []
     for name, runs in by_name.items():
         if complaints.failed("small", name, runs):
@@ -445,7 +445,7 @@ def print_small(program, options, complaints):
         if not isinstance(by_name[common.GLIBC], common.Failure):
             beyond = "%+.0f" % (values[1] - median(by_name[common.GLIBC], figures[1]))
         rows.append([name] + ["%.0f" % value for value in values] + [beyond])
-    print_table(["1 KiB allocated: KiB"] + list(figures) + ["dirty beyond glibc"], rows)
+    print_table(["1 KiB allocated: KiB"] + list(figures) + ["private beyond glibc"], rows)
 
 
 def print_full(program, options, complaints):

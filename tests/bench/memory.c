@@ -40,8 +40,10 @@ static size_t resident_bytes(void) {
   return proc_bytes("/proc/self/smaps_rollup", "Rss:");
 }
 
-static size_t dirty_bytes(void) {
-  return proc_bytes("/proc/self/smaps_rollup", "Private_Dirty:");
+/* Not "Private_Dirty", which has pages of a library just built, as long as they are not on the
+   disk. */
+static size_t private_bytes(void) {
+  return proc_bytes("/proc/self/smaps_rollup", "Anonymous:");
 }
 
 static size_t peak_bytes(void) { return proc_bytes("/proc/self/status", "VmHWM:"); }
@@ -57,9 +59,10 @@ static void run_small(void) {
   char *block = the_malloc(1024);
   if (block == NULL) bench_fail("malloc: out of memory");
   memset(block, 1, 1024);
-  const size_t resident = resident_bytes(), dirty = dirty_bytes(), peak = peak_bytes();
+  const size_t resident = resident_bytes(), private = private_bytes();
+  const size_t peak = peak_bytes();
   print_kibibytes("resident", resident);
-  print_kibibytes("private dirty", dirty);
+  print_kibibytes("private", private);
   print_kibibytes("peak", peak);
 }
 
