@@ -236,6 +236,22 @@ void containers() {
   };
   std::vector<line, allocator<line>> lines(100, line{}, heap.refs<line, first_cage>());
   CHECK(reinterpret_cast<std::uintptr_t>(lines.data()) % 64 == 0);
+  const mirt::heap other(cage);
+  const auto numbers = heap.refs<int, first_cage>();
+  CHECK(numbers.max_size() == std::size_t(1) << 30);
+  CHECK(throws<std::bad_array_new_length>([&] {
+    auto allocating = numbers;
+    (void)allocating.allocate((std::size_t(1) << 30) + 1);
+  }));
+  const std::vector<int, allocator<int>> none(numbers);
+  CHECK(none.data() == nullptr);
+  CHECK(std::pointer_traits<ref<int>>::to_address(nullptr) == nullptr);
+  mirt::heap_ptr<std::string> text = heap.make<std::string>("text");
+  text = heap.make<std::string>();
+  CHECK(text->empty() && *heap.make<const int>(1) == 1);
+  text.reset();
+  CHECK((heap.refs<int, first_cage>() == heap.refs<char, first_cage>()));
+  CHECK((heap.refs<int, first_cage>() != other.refs<char, first_cage>()));
   mirt_stats_t stats;
   CHECK(mirt_stats_heap(heap.get(), &stats) && stats.live_blocks == 1);
 #if HAS_NODES
@@ -335,6 +351,48 @@ void collecting() {
   CHECK(runtime.collect().live_objects == 0 && nodes.objects() == 0);
 }
 
+// References that do not change, and arrays of them, in a class and in its base.
+struct leaf {
+  long value;
+};
+
+struct pair_base {
+  const ref<leaf> first;
+};
+
+struct branch : pair_base {
+  int before;
+  ref<leaf> grid[2][2];
+  const ref<leaf> fixed[2];
+  branch(ref<leaf> a, ref<leaf> b) : pair_base{a}, before(0), grid{}, fixed{b, a} {}
+};
+
+void kinds_of_members() {
+  mirt::runtime<first_cage> runtime;
+  mirt::mutator<first_cage> mutator(runtime);
+  mirt_type_options_t options = {};
+  options.alignment = 64;
+  const mirt::type<leaf, first_cage> leaves(runtime, options, "leaf");
+  const mirt::type<branch, first_cage> branches(runtime, "branch", &branch::grid,
+                                                &branch::fixed, &branch::first);
+  const auto leaf_of = [&](long value) {
+    return mirt::root<leaf, first_cage>(mutator, mirt::make(mutator, leaves, leaf{value}));
+  };
+  mirt::root<branch, first_cage> tree(mutator);
+  {
+    const auto a = leaf_of(1), b = leaf_of(2);
+    CHECK(reinterpret_cast<std::uintptr_t>(b.get()) % 64 == 0);
+    tree = mirt::make(mutator, branches, ref<leaf>(a), ref<leaf>(b));
+  }
+  for (int i = 0; i < 4; i++) tree->grid[i / 2][i % 2] = ref<leaf>(leaf_of(10 + i).get());
+  (void)leaf_of(100);
+  CHECK(runtime.collect().live_objects == 7 && leaves.objects() == 6);
+  CHECK(tree->first->value == 1 && tree->fixed[0]->value == 2 && tree->fixed[1]->value == 1);
+  CHECK(tree->grid[0][0]->value == 10 && tree->grid[1][1]->value == 13);
+  tree->grid[1][0] = nullptr;
+  CHECK(runtime.collect().live_objects == 6);
+}
+
 void constructors_and_destructors() {
   counted::living = 0;
   mirt::runtime<first_cage> runtime;
@@ -397,6 +455,11 @@ void without_a_cage() {
     for (;;) (void)mirt::make(other, small);
   }));
   CHECK(mirt::make_or_null(other, small) == nullptr);
+  CHECK(misuses == 0);
+  std::thread([&] { // not that of the mutator
+    CHECK(throws<std::system_error>([&] { (void)mirt::make(other, small); }));
+  }).join();
+  CHECK(misuses.exchange(0) == 1);
   limited.collect();
   CHECK(mirt::make_or_null(other, small) != nullptr);
 }
@@ -436,6 +499,7 @@ int main() {
   wide();
   short_of_memory();
   collecting();
+  kinds_of_members();
   constructors_and_destructors();
   constructors_that_collect();
   without_a_cage();

@@ -15,11 +15,13 @@
  *
  * The map itself lies in the cage, since its nodes refer to it. A reference is never made
  * to what is not in the cage, so with libc++ some functions are out of bounds that make one
- * to what lies on the stack: insert(position, const value&) of std::vector, where emplace
- * does, and remove and unique of std::list. A debug build asserts it. Containers that take
- * what allocators call a pointer as it is, all those of libc++ and of libstdc++ from GCC 15
- * on, store references in their nodes. Older ones of libstdc++ do so in std::vector only;
- * their nodes insist on plain pointers, and do not compile with others.
+ * to what lies on the stack: of std::vector the inserts that take a const value&, where
+ * emplace does; remove and unique of the lists. A debug build asserts it. Containers that
+ * take what allocators call a pointer as it is store references in their nodes: those of
+ * libc++ and of libstdc++ from GCC 15 on. Older ones of libstdc++ do so in std::vector and
+ * std::deque only; their nodes insist on plain pointers, and either keep those or do not
+ * compile. std::basic_string compiles with neither library, and with libc++ insert of
+ * std::deque does not.
  *
  * A runtime gives objects to a collector:
  *
@@ -54,6 +56,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <initializer_list>
 #include <iterator>
 #include <memory>
 #include <mutex>
@@ -98,9 +101,10 @@ template <class Cage>
 struct shift_of<Cage, std::void_t<decltype(Cage::shift)>>
     : std::integral_constant<unsigned, Cage::shift> {};
 
-/* Where the cage of a class lies; 0 while there is none. */
+/* Where the cage of a class lies; 0 while there is none. The same in all shared objects that can see
+ * the class. */
 template <class Cage>
-struct place {
+struct __attribute__((visibility("default"))) place {
   static inline std::uintptr_t base = 0;
   static inline mirt_cage_t* cage = nullptr;
 
@@ -133,7 +137,7 @@ struct no_cage {};
 /* A reference to a T in the cage that Cage stands for: 4 bytes, a random access iterator as a
  * pointer is, and what std::pointer_traits wants of one. Converts to another reference where
  * T* converts, and to T* when asked to. Costs what pointers cost, and the base to add. Throws
- * nothing; following null, or a reference while there is no cage, is undefined, and faults. */
+ * nothing; following null, or a reference while there is no cage, is undefined. */
 template <class T, class Cage = default_cage>
 class ref {
   template <class U>
@@ -310,30 +314,53 @@ class ref_allocator {
 
   mi_heap_t* heap() const noexcept { return heap_; }
 
-  /* Throws std::bad_alloc, after the new handler has been asked, as operator new does. */
+  /* Throws std::bad_alloc, after the new handler has been asked, as operator new does; of more
+   * than max_size(), std::bad_array_new_length at once. */
   [[nodiscard]] pointer allocate(size_type count) {
-    std::size_t size;
-    if (__builtin_mul_overflow(count, sizeof(T), &size)) mi_cxx::size_overflowed();
+    if (count > max_size()) mi_cxx::size_overflowed();
+    const std::size_t size = count * sizeof(T);
     return pointer(static_cast<T*>(mi_cxx::insist(
         [this, size]() { return mi_heap_malloc_aligned(heap_, size, alignof(T)); })));
   }
   void deallocate(pointer p, size_type) noexcept { mi_free(p.get()); }
 
-  /* What one allocates the other can free; but memory is to stay in its own heap. */
-  friend bool operator==(const ref_allocator& a, const ref_allocator& b) noexcept {
-    return a.heap_ == b.heap_;
-  }
-  friend bool operator!=(const ref_allocator& a, const ref_allocator& b) noexcept {
-    return a.heap_ != b.heap_;
+  /* What references reach. */
+  size_type max_size() const noexcept {
+    return (size_type(1) << (32 + detail::shift_of<Cage>::value)) / sizeof(T);
   }
 
  private:
   mi_heap_t* heap_;
 };
 
+/* What one allocates the other can free; but memory is to stay in its own heap. */
+template <class T, class U, class Cage>
+bool operator==(const ref_allocator<T, Cage>& a, const ref_allocator<U, Cage>& b) noexcept {
+  return a.heap() == b.heap();
+}
+template <class T, class U, class Cage>
+bool operator!=(const ref_allocator<T, Cage>& a, const ref_allocator<U, Cage>& b) noexcept {
+  return a.heap() != b.heap();
+}
+
+/* Ends an object of a heap, from any thread. */
+struct heap_delete {
+  template <class T>
+  void operator()(T* object) const noexcept {
+    object->~T();
+    mi_free(const_cast<std::remove_cv_t<T>*>(object));
+  }
+};
+
+/* What heap::make returns. */
+template <class T>
+using heap_ptr = std::unique_ptr<T, heap_delete>;
+
 /* A heap, for as long as this lives, and then gone with all its blocks. It belongs to the
- * thread that makes it; blocks can be freed anywhere. Containers that use it have to end before,
- * or never: then it ends them all at once. */
+ * thread that makes it, or to the mutator that is bound to that; blocks can be freed anywhere.
+ * One made while a mutator is bound ends before that does, and one made before is not used and
+ * does not end meanwhile. Containers that use it have to end before, or never: then it ends them
+ * all at once. */
 class heap : detail::pinned {
  public:
   /* Make a heap.
@@ -366,13 +393,7 @@ class heap : detail::pinned {
    * release() of what is returned leaves it to the end of the heap, which calls no destructor.
    * Throws std::bad_alloc, and what the constructor does. */
   template <class T, class... Arguments>
-  [[nodiscard]] auto make(Arguments&&... arguments) {
-    struct end {
-      void operator()(T* object) const noexcept {
-        object->~T();
-        mi_free(object);
-      }
-    };
+  [[nodiscard]] heap_ptr<T> make(Arguments&&... arguments) {
     struct free_only {
       void operator()(void* memory) const noexcept { mi_free(memory); }
     };
@@ -380,7 +401,7 @@ class heap : detail::pinned {
         [this]() { return mi_heap_malloc_aligned(heap_, sizeof(T), alignof(T)); }));
     T* const object = ::new (memory.get()) T(std::forward<Arguments>(arguments)...);
     (void)memory.release();
-    return std::unique_ptr<T, end>(object);
+    return heap_ptr<T>(object);
   }
 
 #if defined(MIRT_HAS_PMR)
@@ -488,7 +509,7 @@ class runtime : detail::pinned {
 };
 
 /* Lets a thread allocate in a runtime: bound to it, from beginning to end. It holds the thread's
- * roots. Only that thread may use it. */
+ * roots. Only that thread may use it. For heaps of the thread, see mirt::heap. */
 template <class Cage = default_cage>
 class mutator : detail::pinned {
  public:
@@ -528,19 +549,37 @@ class mutator : detail::pinned {
 
 namespace detail {
 
-/* Is it a reference, or a pointer, to something of the heap? Bytes of it. */
+/* Is it a reference, or a pointer, to something of the heap, or an array of them? Bytes of each,
+ * and how many. */
 template <class Member>
 struct slot_traits;
 template <class T, class Cage>
 struct slot_traits<ref<T, Cage>> {
   using cage = Cage;
-  static constexpr unsigned size = sizeof(mirt_ref_t);
+  static constexpr std::size_t size = sizeof(mirt_ref_t), count = 1;
 };
 template <class T>
 struct slot_traits<T*> {
   using cage = no_cage;
-  static constexpr unsigned size = sizeof(void*);
+  static constexpr std::size_t size = sizeof(void*), count = 1;
 };
+template <class Member>
+struct slot_traits<const Member> : slot_traits<Member> {};
+template <class Member, std::size_t n>
+struct slot_traits<Member[n]> : slot_traits<Member> {
+  static constexpr std::size_t count = n * slot_traits<Member>::count;
+};
+template <class Member, std::size_t n>
+struct slot_traits<const Member[n]> : slot_traits<Member[n]> {};
+
+/* Do all objects of T have their Base at the same place? A virtual one's place each object says
+ * itself. */
+template <class T, class Base, class = void>
+struct has_base_in_place : std::false_type {};
+template <class T, class Base>
+struct has_base_in_place<T, Base,
+                         std::void_t<decltype(static_cast<T*>(std::declval<Base*>()))>>
+    : std::true_type {};
 
 /* Where a member lies in an object. */
 template <class T, class Owner, class Member>
@@ -561,28 +600,36 @@ class type : detail::pinned {
  public:
   /* Register a class.
    *   name     for reports
-   *   members  of T or its bases, all that refer to objects of the runtime: mirt::ref with
-   *            this cage, or plain pointers with no_cage
+   *   members  of T or its bases that are not virtual, all that refer to objects of the
+   *            runtime: mirt::ref with this cage, or plain pointers with no_cage, and arrays
+   *            of them
    * Throws std::bad_alloc, std::system_error. Any thread may call it. */
   template <class... Owners, class... Members>
   explicit type(runtime<Cage>& in, const char* name, Members Owners::*... members)
       : type(in, mirt_type_options_t{}, name, members...) {}
 
-  /* The same, with a tag or sealed, as mirt_type_options_t says; sizes, slots and finalizers are
-   * filled in here. */
+  /* The same, with a tag, sealed or more aligned, as mirt_type_options_t says; sizes, slots and
+   * finalizers are filled in here. */
   template <class... Owners, class... Members>
   type(runtime<Cage>& in, mirt_type_options_t options, const char* name,
        Members Owners::*... members) {
-    static_assert((std::is_same<typename detail::slot_traits<Members>::cage, Cage>::value && ...),
+    static_assert(((std::is_same<typename detail::slot_traits<Members>::cage, Cage>::value &&
+                    detail::slot_traits<Members>::size == slot_size) &&
+                   ...),
                   "members refer to objects of this runtime");
-    constexpr unsigned slot_size = Cage_slot_size();
+    static_assert((detail::has_base_in_place<T, Owners>::value && ...),
+                  "members are of T or of bases that are not virtual");
     std::uint64_t map[sizeof(T) / slot_size / 64 + 1] = {};
-    (set_slot(map, detail::offset_of<T>(members) / slot_size), ...);
+    (set_slots(map, detail::offset_of<T>(members) / slot_size,
+               detail::slot_traits<Members>::count),
+     ...);
     options.name = name;
     options.size = sizeof(T);
     constexpr std::size_t unit = std::size_t(1) << detail::shift_of<Cage>::value;
-    options.alignment = alignof(T) > 8 ? alignof(T) : 8;
-    if (options.alignment < unit) options.alignment = unit;
+    for (const std::size_t least : {std::size_t(8), alignof(T), unit}) {
+      if (options.alignment < least) options.alignment = least;
+    }
+    options.is_variable = false;
     if (sizeof...(members) != 0) {
       options.slot_size = slot_size;
       options.map = map;
@@ -603,11 +650,11 @@ class type : detail::pinned {
   }
 
  private:
-  static constexpr unsigned Cage_slot_size() {
-    return std::is_same<Cage, no_cage>::value ? sizeof(void*) : sizeof(mirt_ref_t);
-  }
-  static void set_slot(std::uint64_t* map, std::size_t slot) noexcept {
-    map[slot / 64] |= std::uint64_t(1) << (slot % 64);
+  static constexpr unsigned slot_size =
+      std::is_same<Cage, no_cage>::value ? sizeof(void*) : sizeof(mirt_ref_t);
+
+  static void set_slots(std::uint64_t* map, std::size_t slot, std::size_t count) noexcept {
+    for (; count > 0; slot++, count--) map[slot / 64] |= std::uint64_t(1) << (slot % 64);
   }
   static bool destroy(void* object, std::size_t, void*) {
     static_cast<T*>(object)->~T();
@@ -653,10 +700,10 @@ class root {
   mutable detail::root_link link_; /* roots beside it change it, of a const one too */
 };
 
-/* Allocate an object and construct it; returns null without memory. Whatever the constructor throws
- * goes through, and the memory back. While it runs, the object is a root: it may allocate, and
- * collect. The result is none: keep it in a root, or in an object that lives, before the next
- * collection. Only the thread of the mutator may call it. */
+/* Allocate an object and construct it; returns null, with the error in errno, as mirt_new does.
+ * Whatever the constructor throws goes through, and the memory back. While it runs, the object is
+ * a root: it may allocate, and collect. The result is none: keep it in a root, or in an object
+ * that lives, before the next collection. Only the thread of the mutator may call it. */
 template <class T, class Cage, class... Arguments>
 [[nodiscard]] T* make_or_null(mutator<Cage>& of, const type<T, Cage>& what,
                               Arguments&&... arguments) {
@@ -676,15 +723,30 @@ template <class T, class Cage, class... Arguments>
   return object;
 }
 
-/* The same; throws std::bad_alloc without memory. */
+/* The same; throws std::bad_alloc without memory, std::system_error with another error. */
 template <class T, class Cage, class... Arguments>
 [[nodiscard]] T* make(mutator<Cage>& of, const type<T, Cage>& what, Arguments&&... arguments) {
   T* const object = make_or_null(of, what, std::forward<Arguments>(arguments)...);
-  if (object == nullptr) detail::fail(ENOMEM, "mirt::make");
+  if (object == nullptr) detail::fail(errno, "mirt::make");
   return object;
 }
 
 }  // namespace mirt
+
+/* Null has the address null, which operator-> does not ask for. */
+template <class T, class Cage>
+struct std::pointer_traits<mirt::ref<T, Cage>> {
+  using pointer = mirt::ref<T, Cage>;
+  using element_type = T;
+  using difference_type = std::ptrdiff_t;
+  template <class U>
+  using rebind = mirt::ref<U, Cage>;
+  template <class U = T>
+  static std::enable_if_t<!std::is_void<U>::value, pointer> pointer_to(U& object) noexcept {
+    return pointer::pointer_to(object);
+  }
+  static T* to_address(pointer r) noexcept { return r.get(); }
+};
 
 /* A reference is a key as a pointer is. */
 template <class T, class Cage>
