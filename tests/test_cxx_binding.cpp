@@ -345,6 +345,12 @@ void collecting() {
     std::vector<mirt::root<node, first_cage>> many; // roots that move
     for (int i = 0; i < 100; i++)
       many.emplace_back(mutator, mirt::make(mutator, nodes, i));
+    {
+      const mirt::root<const node, first_cage> same = many[0];
+      const ref<const node> seen = many[0];
+      CHECK(same == many[0] && same != many[1] && same != nullptr && seen == same);
+      CHECK(copy != nullptr && list == nullptr && nullptr == list);
+    }
     many.erase(many.begin(), many.begin() + 50);
     CHECK(runtime.collect().live_objects == 10050 && many[0]->value == 50);
   }

@@ -34,7 +34,8 @@
  *
  * Errors throw std::bad_alloc where memory is short, and std::system_error with the code of the C
  * function otherwise. Without exceptions std::abort is called in their place. Run-time type
- * information is not needed. Nothing here is copied; what may be moved says so.
+ * information is not needed. References, allocators and roots can be copied; nothing else can,
+ * or be moved.
  *
  * Copyright (c) 2026 the mirt authors. SPDX-License-Identifier: MIT
  */
@@ -96,7 +97,9 @@ struct pinned {
 /* The unit of references, 1 << shift bytes: a cage's class says so, if it wants to reach beyond
  * 4 GiB, and then only refers to what is aligned to that. */
 template <class Cage, class = void>
-struct shift_of : std::integral_constant<unsigned, 0> {};
+struct shift_of : std::integral_constant<unsigned, 0> {
+  static_assert(sizeof(Cage) != 0, "the class of a cage is defined where references are used");
+};
 template <class Cage>
 struct shift_of<Cage, std::void_t<decltype(Cage::shift)>>
     : std::integral_constant<unsigned, Cage::shift> {};
@@ -151,6 +154,9 @@ class ref {
   using pointer = ref;
   using difference_type = std::ptrdiff_t;
   using iterator_category = std::random_access_iterator_tag;
+#if __cplusplus >= 202002L
+  using iterator_concept = std::contiguous_iterator_tag;
+#endif
   template <class U>
   using rebind = ref<U, Cage>;
 
@@ -343,9 +349,10 @@ bool operator!=(const ref_allocator<T, Cage>& a, const ref_allocator<U, Cage>& b
   return a.heap() != b.heap();
 }
 
-/* Ends an object of a heap, from any thread. */
+/* Ends an object of a heap, from any thread. Of the object's own class, not of a base: a base
+ * does not say where the block begins. */
+template <class T>
 struct heap_delete {
-  template <class T>
   void operator()(T* object) const noexcept {
     object->~T();
     mi_free(const_cast<std::remove_cv_t<T>*>(object));
@@ -354,7 +361,7 @@ struct heap_delete {
 
 /* What heap::make returns. */
 template <class T>
-using heap_ptr = std::unique_ptr<T, heap_delete>;
+using heap_ptr = std::unique_ptr<T, heap_delete<T>>;
 
 /* A heap, for as long as this lives, and then gone with all its blocks. It belongs to the
  * thread that makes it, or to the mutator that is bound to that; blocks can be freed anywhere.
@@ -448,7 +455,8 @@ struct mutator_link {
 }  // namespace detail
 
 /* A heap whose objects a collector frees; in the cage that Cage stands for, or with no_cage
- * anywhere. Ends with all its objects; mutators have to end before, types are just forgotten. */
+ * anywhere. Ends with all its objects, whose destructors are not called: to have that, end the
+ * roots and collect. Mutators have to end before, types are just forgotten. */
 template <class Cage = default_cage>
 class runtime : detail::pinned {
  public:
@@ -524,6 +532,7 @@ class mutator : detail::pinned {
   }
   /* Objects stay; the roots have ended. Mutators of a thread end in the reverse order. */
   ~mutator() {
+    assert(link_.roots.next == &link_.roots);
     {
       const std::lock_guard<std::mutex> guard(runtime_.lock_);
       detail::mutator_link** link = &runtime_.mutators_;
@@ -535,6 +544,7 @@ class mutator : detail::pinned {
   }
 
   mirt_mutator_t* get() const noexcept { return mutator_; }
+  mirt_runtime_t* parent() const noexcept { return runtime_.get(); }
 
  private:
   template <class, class>
@@ -656,7 +666,8 @@ class type : detail::pinned {
   static void set_slots(std::uint64_t* map, std::size_t slot, std::size_t count) noexcept {
     for (; count > 0; slot++, count--) map[slot / 64] |= std::uint64_t(1) << (slot % 64);
   }
-  static bool destroy(void* object, std::size_t, void*) {
+  /* What a destructor throws must not go through the collector. */
+  static bool destroy(void* object, std::size_t, void*) noexcept {
     static_cast<T*>(object)->~T();
     return false;
   }
@@ -670,6 +681,9 @@ class type : detail::pinned {
  * the runtime. To make, move and end one costs some stores. Belongs to the thread of its mutator. */
 template <class T, class Cage = default_cage>
 class root {
+  template <class U>
+  using convertible = std::enable_if_t<std::is_convertible<T*, U*>::value, int>;
+
  public:
   explicit root(mutator<Cage>& of, T* object = nullptr) noexcept {
     link_.object = const_cast<std::remove_cv_t<T>*>(object);
@@ -680,6 +694,12 @@ class root {
    * (__restrict), which the roots beside it do. */
   root(const root& other) noexcept(false) {
     link_.object = other.link_.object;
+    link_.link(*other.link_.next);
+  }
+  /* Where U* converts to T*. */
+  template <class U, std::enable_if_t<std::is_convertible<U*, T*>::value, int> = 0>
+  root(const root<U, Cage>& other) noexcept {
+    *this = other.get();
     link_.link(*other.link_.next);
   }
   root& operator=(const root& other) noexcept { return *this = other.get(); }
@@ -694,11 +714,42 @@ class root {
   T& operator*() const noexcept { return *get(); }
   T* operator->() const noexcept { return get(); }
   explicit operator bool() const noexcept { return link_.object != nullptr; }
-  operator ref<T, Cage>() const noexcept { return ref<T, Cage>(get()); }
+  template <class U, convertible<U> = 0>
+  operator ref<U, Cage>() const noexcept {
+    return ref<U, Cage>(get());
+  }
 
  private:
+  template <class, class>
+  friend class root;
+
   mutable detail::root_link link_; /* roots beside it change it, of a const one too */
 };
+
+template <class T, class U, class Cage>
+bool operator==(const root<T, Cage>& a, const root<U, Cage>& b) noexcept {
+  return a.get() == b.get();
+}
+template <class T, class U, class Cage>
+bool operator!=(const root<T, Cage>& a, const root<U, Cage>& b) noexcept {
+  return a.get() != b.get();
+}
+template <class T, class Cage>
+bool operator==(const root<T, Cage>& a, std::nullptr_t) noexcept {
+  return !a;
+}
+template <class T, class Cage>
+bool operator==(std::nullptr_t, const root<T, Cage>& a) noexcept {
+  return !a;
+}
+template <class T, class Cage>
+bool operator!=(const root<T, Cage>& a, std::nullptr_t) noexcept {
+  return bool(a);
+}
+template <class T, class Cage>
+bool operator!=(std::nullptr_t, const root<T, Cage>& a) noexcept {
+  return bool(a);
+}
 
 /* Allocate an object and construct it; returns null, with the error in errno, as mirt_new does.
  * Whatever the constructor throws goes through, and the memory back. While it runs, the object is
@@ -707,6 +758,7 @@ class root {
 template <class T, class Cage, class... Arguments>
 [[nodiscard]] T* make_or_null(mutator<Cage>& of, const type<T, Cage>& what,
                               Arguments&&... arguments) {
+  assert(what.get()->runtime == of.parent());
   void* const memory = mirt_new_zeroed(of.get(), what.get());
   if (memory == nullptr) return nullptr;
 #if defined(__cpp_exceptions)
@@ -726,7 +778,7 @@ template <class T, class Cage, class... Arguments>
 /* The same; throws std::bad_alloc without memory, std::system_error with another error. */
 template <class T, class Cage, class... Arguments>
 [[nodiscard]] T* make(mutator<Cage>& of, const type<T, Cage>& what, Arguments&&... arguments) {
-  T* const object = make_or_null(of, what, std::forward<Arguments>(arguments)...);
+  T* const object = mirt::make_or_null(of, what, std::forward<Arguments>(arguments)...);
   if (object == nullptr) detail::fail(errno, "mirt::make");
   return object;
 }
